@@ -1,0 +1,78 @@
+# postraft: build, check, measure, install. `make help` lists the targets.
+
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+PREFIX    ?= /usr/local
+DESTDIR   ?=
+SBINDIR    = $(DESTDIR)$(PREFIX)/sbin
+MANDIR     = $(DESTDIR)$(PREFIX)/share/man
+UNITDIR   ?= $(DESTDIR)/lib/systemd/system
+# Postfix starts services from its daemon directory only (master(5)).
+DAEMONDIR ?= $(shell postconf -h daemon_directory 2>/dev/null || echo /usr/lib/postfix/sbin)
+
+GO          ?= go
+STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+LDFLAGS      = -s -w -X main.version=$(VERSION)
+FUZZTIME    ?= 60s
+
+.PHONY: help build run test vet lint unit postfix bench fuzz install clean
+
+help:
+	@echo 'build    bin/postraft and bin/postraft-proxymap'
+	@echo 'run      build, then a three-node cluster on loopback; Ctrl-C ends it'
+	@echo 'test     every check, with the race detector and a genuine Postfix'
+	@echo 'bench    the benchmarks'
+	@echo 'fuzz     each fuzz target for FUZZTIME (default 60s)'
+	@echo 'install  into DESTDIR and PREFIX (default /usr/local)'
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/postraft ./cmd/postraft
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/postraft-proxymap ./cmd/postraft-proxymap
+
+run: build
+	@exec bin/postraft dev
+
+test: postfix vet lint unit
+
+vet:
+	@test -z "$$(gofmt -l cmd cluster fsm proxy dict ops)" || { echo 'gofmt would change:'; gofmt -l cmd cluster fsm proxy dict ops; exit 1; }
+	$(GO) vet ./...
+	$(GO) mod verify >/dev/null
+	$(GO) mod tidy -diff
+
+lint:
+	@sh .ci/staticcheck '$(GO)' '$(STATICCHECK)'
+
+unit: build
+	$(GO) test -race -shuffle=on -timeout 9m ./...
+
+# The end-to-end tests need a Postfix to talk to.
+postfix:
+	@sh .ci/postfix
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m ./...
+
+fuzz:
+	@set -e; for pkg in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "fuzz $$pkg $$target"; \
+	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; \
+	done
+
+install: build
+	install -d $(SBINDIR) $(MANDIR)/man1 $(MANDIR)/man5 $(MANDIR)/man8 $(UNITDIR)
+	install -m 755 bin/postraft bin/postraft-proxymap $(SBINDIR)
+	install -m 644 ops/dist/man/*.1 $(MANDIR)/man1
+	install -m 644 ops/dist/man/*.5 $(MANDIR)/man5
+	install -m 644 ops/dist/man/*.8 $(MANDIR)/man8
+	install -m 644 ops/dist/*.service $(UNITDIR)
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	bin/postraft completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/postraft
+	bin/postraft completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_postraft
+	bin/postraft completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/postraft.fish
+	install -d $(DESTDIR)$(DAEMONDIR)
+	ln -sfn $(PREFIX)/sbin/postraft-proxymap $(DESTDIR)$(DAEMONDIR)/postraft-proxymap
+
+clean:
+	rm -rf bin
