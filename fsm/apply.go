@@ -1,0 +1,296 @@
+package fsm
+
+import (
+	"fmt"
+	"slices"
+
+	"postraft/dict"
+	"postraft/fsm/packed"
+)
+
+// Bounds of what the state machine remembers besides tables. They are part of the replicated behaviour:
+// changing one needs a new command version.
+const (
+	maxSessions = 1024
+	maxStages   = 64
+)
+
+// Status says what became of a command.
+type Status uint8
+
+const (
+	Applied  Status = iota
+	Stale           // a later command of the session was applied before; this one did nothing
+	NoTable         // the table does not exist
+	Exists          // the table exists already, or with another type
+	Conflict        // the table's version is not the expected one
+	NoStage         // the stage is not known, or the chunk is not the next one
+	Refused         // the command breaks a rule; see Text
+)
+
+// OpStatus says what became of an Op.
+type OpStatus uint8
+
+const (
+	OpDone    OpStatus = iota
+	OpAbsent           // delete: there was no such key
+	OpNoTable          // the table does not exist
+	OpRefused          // the table has no entries to change, or the entry breaks a limit
+)
+
+// A Result is what became of a command.
+type Result struct {
+	Status Status
+	Ops    []OpStatus // of a Write, one for each Op
+	Text   string     // of Refused
+	Index  uint64     // of the entry that applied it
+}
+
+// A session remembers the last command of one life of one node.
+type session struct {
+	seq    uint64
+	index  uint64
+	result Result
+}
+
+// A stage is a table in the making. The assembler is replaced, never changed, so that snapshots may read it.
+type stage struct {
+	table, typ string
+	chunks     uint64
+	index      uint64
+	blocks     *packed.Assembler
+}
+
+// apply is a run of entries between two published States. It holds f.mu.
+type apply struct {
+	f           *FSM
+	index, term uint64
+	tables      map[string]*Table
+	owned       bool
+	editors     map[string]*editor
+	doubt       *doubt
+}
+
+type editor struct {
+	*packed.Editor
+	typ     string
+	version uint64
+}
+
+// finish returns the State after the run.
+func (a *apply) finish() *State {
+	a.close()
+	if d := a.doubt; d != nil && (a.term > d.term || a.index >= d.index) {
+		a.doubt = nil
+	}
+	return &State{Index: a.index, Term: a.term, tables: a.tables, doubt: a.doubt}
+}
+
+// close puts what the editors made into the tables.
+func (a *apply) close() {
+	if len(a.editors) == 0 {
+		return
+	}
+	a.own()
+	for name, e := range a.editors {
+		a.tables[name] = &Table{e.Table(), e.typ, e.version}
+	}
+	clear(a.editors)
+}
+
+// edit returns the editor of a table, nil if there is no such table.
+func (a *apply) edit(name string) *editor {
+	if e, ok := a.editors[name]; ok {
+		return e
+	}
+	t, ok := a.tables[name]
+	if !ok {
+		return nil
+	}
+	if a.editors == nil {
+		a.editors = map[string]*editor{}
+	}
+	e := &editor{t.Edit(), t.Type, t.Version}
+	a.editors[name] = e
+	return e
+}
+
+// command applies c unless its session has come past it.
+func (a *apply) command(c *Command) Result {
+	s := a.f.sessions[c.ID.Session]
+	switch {
+	case s == nil:
+		s = a.newSession(c.ID.Session)
+	case c.ID.Seq == s.seq:
+		return s.result
+	case c.ID.Seq < s.seq:
+		return Result{Status: Stale, Index: a.index}
+	}
+	s.seq, s.index = c.ID.Seq, a.index
+	s.result = a.body(c)
+	s.result.Index = a.index
+	return s.result
+}
+
+// newSession makes room for a session: the one that was silent for longest goes.
+func (a *apply) newSession(id ID) *session {
+	sessions := a.f.sessions
+	if len(sessions) >= maxSessions {
+		var oldest ID
+		first := true
+		for id, s := range sessions {
+			o := sessions[oldest]
+			if first || s.index < o.index || s.index == o.index && slices.Compare(id[:], oldest[:]) < 0 {
+				oldest, first = id, false
+			}
+		}
+		delete(sessions, oldest)
+	}
+	s := &session{}
+	sessions[id] = s
+	return s
+}
+
+func (a *apply) body(c *Command) Result {
+	if c.Write != nil {
+		return a.write(c.Write)
+	}
+	a.close()
+	switch {
+	case c.Create != nil:
+		return a.create(c.Create)
+	case c.Drop != nil:
+		if _, ok := a.tables[c.Drop.Name]; !ok {
+			return Result{Status: NoTable}
+		}
+		a.own()
+		delete(a.tables, c.Drop.Name)
+	case c.Begin != nil:
+		return a.stageBegin(c.Begin)
+	case c.Chunk != nil:
+		return a.stageChunk(c.Chunk)
+	case c.Commit != nil:
+		return a.stageCommit(c.Commit)
+	case c.Abort != nil:
+		if _, ok := a.f.stages[c.Abort.ID]; !ok {
+			return Result{Status: NoStage}
+		}
+		delete(a.f.stages, c.Abort.ID)
+	}
+	return Result{}
+}
+
+func refused(err error) Result { return Result{Status: Refused, Text: err.Error()} }
+
+func (a *apply) write(w *Write) Result {
+	if w.IfTable != "" {
+		a.close()
+		if t, ok := a.tables[w.IfTable]; !ok {
+			return Result{Status: NoTable}
+		} else if t.Version != w.IfVersion {
+			return Result{Status: Conflict}
+		}
+	}
+	r := Result{Ops: make([]OpStatus, len(w.Ops))}
+	for i := range w.Ops {
+		r.Ops[i] = a.op(&w.Ops[i])
+	}
+	return r
+}
+
+func (a *apply) op(op *Op) OpStatus {
+	e := a.edit(op.Table)
+	switch {
+	case e == nil:
+		return OpNoTable
+	case e.typ != dict.TypeHash || dict.CheckEntry(op.Key, op.Value) != nil:
+		return OpRefused
+	case op.Kind == OpDelete:
+		if !e.Delete(op.Key) {
+			return OpAbsent
+		}
+	default:
+		e.Put(op.Key, op.Value)
+	}
+	e.version = a.index
+	return OpDone
+}
+
+func (a *apply) create(c *Create) Result {
+	if t, ok := a.tables[c.Name]; ok {
+		if c.MustNotExist || t.Type != c.Type {
+			return Result{Status: Exists, Text: "the table exists, of type " + t.Type}
+		}
+		return Result{}
+	}
+	if err := dict.CheckTableName(c.Name); err != nil {
+		return refused(err)
+	}
+	if err := dict.CheckTableType(c.Type); err != nil {
+		return refused(err)
+	}
+	a.own()
+	a.tables[c.Name] = &Table{&packed.Table{}, c.Type, a.index}
+	return Result{}
+}
+
+func (a *apply) stageBegin(c *StageBegin) Result {
+	if err := dict.CheckTableName(c.Table); err != nil {
+		return refused(err)
+	}
+	if err := dict.CheckTableType(c.Type); err != nil {
+		return refused(err)
+	}
+	if len(a.f.stages) >= maxStages {
+		return refused(fmt.Errorf("%d loads are under way, no more are allowed", maxStages))
+	}
+	a.f.stages[c.ID] = &stage{table: c.Table, typ: c.Type, index: a.index, blocks: &packed.Assembler{}}
+	return Result{}
+}
+
+func (a *apply) stageChunk(c *StageChunk) Result {
+	s, ok := a.f.stages[c.ID]
+	if !ok || c.Number != s.chunks+1 {
+		return Result{Status: NoStage}
+	}
+	blocks := s.blocks.Fork()
+	for _, b := range c.Blocks {
+		// The entry's memory is not ours to keep, and a block of its own is as small as can be.
+		if err := blocks.Append(slices.Clone(b)); err != nil {
+			return refused(err)
+		}
+	}
+	s.chunks, s.index, s.blocks = c.Number, a.index, blocks
+	return Result{}
+}
+
+// stageCommit puts all stages in place or none.
+func (a *apply) stageCommit(c *StageCommit) Result {
+	for _, id := range c.IDs {
+		s, ok := a.f.stages[id]
+		if !ok {
+			return Result{Status: NoStage}
+		}
+		if t, ok := a.tables[s.table]; ok && t.Type != s.typ {
+			return Result{Status: Exists, Text: fmt.Sprintf("table %s is of type %s", s.table, t.Type)}
+		}
+	}
+	a.own()
+	if c.Only {
+		clear(a.tables)
+	}
+	for _, id := range c.IDs {
+		s := a.f.stages[id]
+		delete(a.f.stages, id)
+		next := s.blocks.Table()
+		if t, ok := a.tables[s.table]; ok && c.Merge {
+			e := t.Edit()
+			for k, v := range next.All() {
+				e.Put(k, v)
+			}
+			next = e.Table()
+		}
+		a.tables[s.table] = &Table{next, s.typ, a.index}
+	}
+	return Result{}
+}

@@ -1,0 +1,408 @@
+package fsm
+
+import (
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// entryVersion is the first byte of every log entry.
+const entryVersion = 1
+
+// ErrUnreadable says that a log entry is damaged, or newer than this program.
+var ErrUnreadable = errors.New("unreadable log entry")
+
+// An ID names a session or a stage.
+type ID [16]byte
+
+// A WriteID makes a command recognisable: a node numbers the commands of each of its lives from 1 and has
+// one of them under way at a time, so a command that is proposed twice is applied once.
+type WriteID struct {
+	Session ID
+	Seq     uint64
+}
+
+// A Command is one change. Exactly one of the bodies is set.
+type Command struct {
+	ID     WriteID
+	Write  *Write
+	Create *Create
+	Drop   *Drop
+	Begin  *StageBegin
+	Chunk  *StageChunk
+	Commit *StageCommit
+	Abort  *StageAbort
+	Lead   *Lead
+}
+
+// OpKind says what an Op does.
+type OpKind uint8
+
+const (
+	OpUpdate OpKind = 0
+	OpDelete OpKind = 1
+)
+
+// An Op is the update or delete of one entry.
+type Op struct {
+	Kind       OpKind
+	Table      string
+	Key, Value []byte
+}
+
+// Write holds updates and deletes, applied in order. With IfTable it happens as a whole or, when that
+// table's version is not IfVersion, not at all.
+type Write struct {
+	Ops       []Op
+	IfTable   string
+	IfVersion uint64
+}
+
+// Create makes an empty table. One that is there already is kept as it is.
+type Create struct {
+	Name, Type   string
+	MustNotExist bool
+}
+
+// Drop removes a table.
+type Drop struct{ Name string }
+
+// StageBegin starts a table aside, to be filled by chunks and put in place by StageCommit.
+type StageBegin struct {
+	ID          ID
+	Table, Type string
+}
+
+// StageChunk appends packed blocks to a stage. Chunks are numbered from 1; any other than the next one is
+// refused.
+type StageChunk struct {
+	ID     ID
+	Number uint64
+	Blocks [][]byte
+}
+
+// StageCommit puts staged tables in place, all in this entry. With Merge their entries are added to the
+// table instead of replacing it; with Only every other table is dropped.
+type StageCommit struct {
+	IDs         []ID
+	Merge, Only bool
+}
+
+// StageAbort forgets a stage.
+type StageAbort struct{ ID ID }
+
+// Lead is what each new leader applies first: it changes nothing and tells every node the term.
+type Lead struct{ Node string }
+
+// AppendEntry starts a log entry in dst; AppendCommand adds to it.
+func AppendEntry(dst []byte) []byte { return append(dst, entryVersion) }
+
+// AppendCommand adds an encoded command (EncodeCommand) to a log entry.
+func AppendCommand(entry, command []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(entry, 1, protowire.BytesType), command)
+}
+
+// EncodeCommand appends the encoded command to dst.
+func EncodeCommand(dst []byte, c *Command) []byte {
+	dst = appendBytes(dst, 1, c.ID.Session[:])
+	dst = appendUint(dst, 2, c.ID.Seq)
+	var body []byte
+	field := protowire.Number(0)
+	switch {
+	case c.Write != nil:
+		field, body = 3, c.Write.encode()
+	case c.Create != nil:
+		field = 4
+		body = appendString(nil, 1, c.Create.Name)
+		body = appendString(body, 2, c.Create.Type)
+		body = appendBool(body, 3, c.Create.MustNotExist)
+	case c.Drop != nil:
+		field, body = 5, appendString(nil, 1, c.Drop.Name)
+	case c.Begin != nil:
+		field = 6
+		body = appendBytes(nil, 1, c.Begin.ID[:])
+		body = appendString(body, 2, c.Begin.Table)
+		body = appendString(body, 3, c.Begin.Type)
+	case c.Chunk != nil:
+		field = 7
+		body = appendBytes(nil, 1, c.Chunk.ID[:])
+		body = appendUint(body, 2, c.Chunk.Number)
+		for _, b := range c.Chunk.Blocks {
+			body = appendBytes(body, 3, b)
+		}
+	case c.Commit != nil:
+		field = 8
+		for _, id := range c.Commit.IDs {
+			body = appendBytes(body, 1, id[:])
+		}
+		body = appendBool(body, 2, c.Commit.Merge)
+		body = appendBool(body, 3, c.Commit.Only)
+	case c.Abort != nil:
+		field, body = 9, appendBytes(nil, 1, c.Abort.ID[:])
+	case c.Lead != nil:
+		field, body = 10, appendString(nil, 1, c.Lead.Node)
+	}
+	return appendBytes(dst, field, body)
+}
+
+func (w *Write) encode() []byte {
+	size := 16 + len(w.IfTable)
+	for _, op := range w.Ops {
+		size += 24 + len(op.Table) + len(op.Key) + len(op.Value)
+	}
+	body := make([]byte, 0, size)
+	for _, op := range w.Ops {
+		n := protowire.SizeBytes(len(op.Table)) + protowire.SizeBytes(len(op.Key)) + 2
+		if op.Kind != OpUpdate {
+			n += 2
+		}
+		if len(op.Value) > 0 {
+			n += 1 + protowire.SizeBytes(len(op.Value))
+		}
+		body = protowire.AppendVarint(protowire.AppendTag(body, 1, protowire.BytesType), uint64(n))
+		if op.Kind != OpUpdate {
+			body = appendUint(body, 1, uint64(op.Kind))
+		}
+		body = appendString(body, 2, op.Table)
+		body = appendBytes(body, 3, op.Key)
+		if len(op.Value) > 0 {
+			body = appendBytes(body, 4, op.Value)
+		}
+	}
+	if w.IfTable != "" {
+		body = appendString(body, 2, w.IfTable)
+		body = appendUint(body, 3, w.IfVersion)
+	}
+	return body
+}
+
+func appendBytes(dst []byte, field protowire.Number, v []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(dst, field, protowire.BytesType), v)
+}
+
+func appendString(dst []byte, field protowire.Number, v string) []byte {
+	return protowire.AppendString(protowire.AppendTag(dst, field, protowire.BytesType), v)
+}
+
+func appendUint(dst []byte, field protowire.Number, v uint64) []byte {
+	return protowire.AppendVarint(protowire.AppendTag(dst, field, protowire.VarintType), v)
+}
+
+func appendBool(dst []byte, field protowire.Number, v bool) []byte {
+	if !v {
+		return dst
+	}
+	return appendUint(dst, field, 1)
+}
+
+// DecodeEntry reads a log entry. The commands share memory with it. The error is an ErrUnreadable.
+func DecodeEntry(entry []byte) ([]Command, error) {
+	if len(entry) == 0 {
+		return nil, fmt.Errorf("%w: empty", ErrUnreadable)
+	}
+	if entry[0] != entryVersion {
+		return nil, fmt.Errorf("%w: version %d, this program reads version %d", ErrUnreadable, entry[0], entryVersion)
+	}
+	var commands []Command
+	err := fields(entry[1:], "entry", func(f field) error {
+		if f.num != 1 || f.typ != protowire.BytesType {
+			return f.unknown()
+		}
+		c, err := decodeCommand(f.bytes)
+		commands = append(commands, c)
+		return err
+	})
+	return commands, err
+}
+
+func decodeCommand(b []byte) (c Command, err error) {
+	bodies := 0
+	err = fields(b, "command", func(f field) error {
+		if f.num >= 3 {
+			bodies++
+		}
+		switch {
+		case f.is(1, protowire.BytesType):
+			return f.id(&c.ID.Session)
+		case f.is(2, protowire.VarintType):
+			c.ID.Seq = f.uint
+		case f.is(3, protowire.BytesType):
+			c.Write, err = decodeWrite(f.bytes)
+		case f.is(4, protowire.BytesType):
+			c.Create = &Create{}
+			err = fields(f.bytes, "create", func(f field) error {
+				return f.one(stringInto(1, &c.Create.Name), stringInto(2, &c.Create.Type), boolInto(3, &c.Create.MustNotExist))
+			})
+		case f.is(5, protowire.BytesType):
+			c.Drop = &Drop{}
+			err = fields(f.bytes, "drop", func(f field) error { return f.one(stringInto(1, &c.Drop.Name)) })
+		case f.is(6, protowire.BytesType):
+			c.Begin = &StageBegin{}
+			err = fields(f.bytes, "begin", func(f field) error {
+				return f.one(idInto(1, &c.Begin.ID), stringInto(2, &c.Begin.Table), stringInto(3, &c.Begin.Type))
+			})
+		case f.is(7, protowire.BytesType):
+			c.Chunk = &StageChunk{}
+			err = fields(f.bytes, "chunk", func(f field) error {
+				if f.is(3, protowire.BytesType) {
+					c.Chunk.Blocks = append(c.Chunk.Blocks, f.bytes)
+					return nil
+				}
+				return f.one(idInto(1, &c.Chunk.ID), uintInto(2, &c.Chunk.Number))
+			})
+		case f.is(8, protowire.BytesType):
+			c.Commit = &StageCommit{}
+			err = fields(f.bytes, "commit", func(f field) error {
+				if f.is(1, protowire.BytesType) {
+					c.Commit.IDs = append(c.Commit.IDs, ID{})
+					return f.id(&c.Commit.IDs[len(c.Commit.IDs)-1])
+				}
+				return f.one(boolInto(2, &c.Commit.Merge), boolInto(3, &c.Commit.Only))
+			})
+		case f.is(9, protowire.BytesType):
+			c.Abort = &StageAbort{}
+			err = fields(f.bytes, "abort", func(f field) error { return f.one(idInto(1, &c.Abort.ID)) })
+		case f.is(10, protowire.BytesType):
+			c.Lead = &Lead{}
+			err = fields(f.bytes, "lead", func(f field) error { return f.one(stringInto(1, &c.Lead.Node)) })
+		default:
+			return f.unknown()
+		}
+		return err
+	})
+	if err == nil && bodies != 1 {
+		err = fmt.Errorf("%w: command with %d bodies", ErrUnreadable, bodies)
+	}
+	return c, err
+}
+
+func decodeWrite(b []byte) (*Write, error) {
+	w := &Write{}
+	err := fields(b, "write", func(f field) error {
+		if !f.is(1, protowire.BytesType) {
+			return f.one(stringInto(2, &w.IfTable), uintInto(3, &w.IfVersion))
+		}
+		w.Ops = append(w.Ops, Op{})
+		op := &w.Ops[len(w.Ops)-1]
+		return fields(f.bytes, "op", func(f field) error {
+			switch {
+			case f.is(1, protowire.VarintType) && f.uint <= uint64(OpDelete):
+				op.Kind = OpKind(f.uint)
+			case f.is(2, protowire.BytesType):
+				op.Table = string(f.bytes)
+			case f.is(3, protowire.BytesType):
+				op.Key = f.bytes
+			case f.is(4, protowire.BytesType):
+				op.Value = f.bytes
+			default:
+				return f.unknown()
+			}
+			return nil
+		})
+	})
+	return w, err
+}
+
+// A field is one field of a message.
+type field struct {
+	of    string
+	num   protowire.Number
+	typ   protowire.Type
+	bytes []byte
+	uint  uint64
+}
+
+// fields calls each for the fields of a message. Only the two types that commands use are known.
+func fields(b []byte, of string, each func(field) error) error {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return fmt.Errorf("%w: %s: %w", ErrUnreadable, of, protowire.ParseError(n))
+		}
+		b = b[n:]
+		f := field{of: of, num: num, typ: typ}
+		switch typ {
+		case protowire.BytesType:
+			f.bytes, n = protowire.ConsumeBytes(b)
+		case protowire.VarintType:
+			f.uint, n = protowire.ConsumeVarint(b)
+		default:
+			return f.unknown()
+		}
+		if n < 0 {
+			return fmt.Errorf("%w: %s field %d: %w", ErrUnreadable, of, num, protowire.ParseError(n))
+		}
+		b = b[n:]
+		if err := each(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f field) is(num protowire.Number, typ protowire.Type) bool { return f.num == num && f.typ == typ }
+
+func (f field) unknown() error {
+	return fmt.Errorf("%w: %s with unknown field %d: written by a newer version?", ErrUnreadable, f.of, f.num)
+}
+
+func (f field) id(to *ID) error {
+	if len(f.bytes) != len(to) {
+		return fmt.Errorf("%w: %s field %d: id of %d bytes", ErrUnreadable, f.of, f.num, len(f.bytes))
+	}
+	copy(to[:], f.bytes)
+	return nil
+}
+
+// A setter takes a field if it is the one it is for.
+type setter func(field) (taken bool, err error)
+
+// one hands f to the setter that takes it.
+func (f field) one(setters ...setter) error {
+	for _, set := range setters {
+		if taken, err := set(f); taken {
+			return err
+		}
+	}
+	return f.unknown()
+}
+
+func stringInto(num protowire.Number, to *string) setter {
+	return func(f field) (bool, error) {
+		if !f.is(num, protowire.BytesType) {
+			return false, nil
+		}
+		*to = string(f.bytes)
+		return true, nil
+	}
+}
+
+func idInto(num protowire.Number, to *ID) setter {
+	return func(f field) (bool, error) {
+		if !f.is(num, protowire.BytesType) {
+			return false, nil
+		}
+		return true, f.id(to)
+	}
+}
+
+func uintInto(num protowire.Number, to *uint64) setter {
+	return func(f field) (bool, error) {
+		if !f.is(num, protowire.VarintType) {
+			return false, nil
+		}
+		*to = f.uint
+		return true, nil
+	}
+}
+
+func boolInto(num protowire.Number, to *bool) setter {
+	return func(f field) (bool, error) {
+		if !f.is(num, protowire.VarintType) {
+			return false, nil
+		}
+		*to = f.uint != 0
+		return true, nil
+	}
+}

@@ -1,0 +1,192 @@
+package packed
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/bits"
+
+	"github.com/zeebo/xxh3"
+)
+
+const (
+	// blockSize is how large a block of several entries gets, in bytes: a size class of Go's allocator,
+	// so that a full block wastes nothing.
+	blockSize = 4096
+
+	// MaxBlock bounds a block, in bytes: room for one entry of the largest size that tables accept.
+	MaxBlock = 1 << 20
+
+	maxEntries = blockSize / 3 // an entry takes an offset and two lengths at least
+)
+
+// ErrCorrupt says that bytes are not a block, or that blocks do not follow each other.
+var ErrCorrupt = errors.New("damaged table block")
+
+// A Digest is a sum of entry hashes; see the package comment.
+type Digest [16]byte
+
+func (d *Digest) add(h xxh3.Uint128) {
+	lo, carry := bits.Add64(binary.LittleEndian.Uint64(d[:8]), h.Lo, 0)
+	hi, _ := bits.Add64(binary.LittleEndian.Uint64(d[8:]), h.Hi, carry)
+	binary.LittleEndian.PutUint64(d[:8], lo)
+	binary.LittleEndian.PutUint64(d[8:], hi)
+}
+
+func (d *Digest) sub(h xxh3.Uint128) {
+	lo, borrow := bits.Sub64(binary.LittleEndian.Uint64(d[:8]), h.Lo, 0)
+	hi, _ := bits.Sub64(binary.LittleEndian.Uint64(d[8:]), h.Hi, borrow)
+	binary.LittleEndian.PutUint64(d[:8], lo)
+	binary.LittleEndian.PutUint64(d[8:], hi)
+}
+
+func (d Digest) String() string { return fmt.Sprintf("%x", d[:]) }
+
+// A block is encoded as the package comment says. All methods but check trust it.
+type block []byte
+
+func (b block) count() int { return int(binary.LittleEndian.Uint16(b)) }
+
+func (b block) offset(i int) int {
+	if len(b) <= 0xffff {
+		return int(binary.LittleEndian.Uint16(b[2+2*i:]))
+	}
+	return int(binary.LittleEndian.Uint32(b[2+4*i:]))
+}
+
+// raw returns the encoded entry i.
+func (b block) raw(i int) []byte {
+	from, to := b.offset(i), len(b)
+	if i+1 < b.count() {
+		to = b.offset(i + 1)
+	}
+	return b[from:to:to]
+}
+
+// entry returns key and value of entry i.
+func (b block) entry(i int) (key, value []byte) { return decodeEntry(b[b.offset(i):]) }
+
+func (b block) key(i int) []byte {
+	at := b[b.offset(i):]
+	// Both lengths below 128 is nearly every entry.
+	if at[0] < 0x80 && at[1] < 0x80 {
+		end := 2 + int(at[0])
+		return at[2:end:end]
+	}
+	key, _ := decodeEntry(at)
+	return key
+}
+
+func decodeEntry(at []byte) (key, value []byte) {
+	klen, n := binary.Uvarint(at)
+	vlen, m := binary.Uvarint(at[n:])
+	from := n + m
+	mid := from + int(klen)
+	end := mid + int(vlen)
+	return at[from:mid:mid], at[mid:end:end]
+}
+
+func appendEntry(dst, key, value []byte) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(key)))
+	dst = binary.AppendUvarint(dst, uint64(len(value)))
+	return append(append(dst, key...), value...)
+}
+
+func entrySize(key, value []byte) int {
+	return uvarintLen(len(key)) + uvarintLen(len(value)) + len(key) + len(value)
+}
+
+func uvarintLen(n int) int { return (bits.Len64(uint64(n)|1) + 6) / 7 }
+
+// find returns the index of the first entry whose key is not less than key, and whether it is key.
+func (b block) find(key []byte) (int, bool) {
+	lo, hi := 0, b.count()
+	for lo < hi {
+		mid := int(uint(lo+hi) >> 1)
+		switch c := bytes.Compare(b.key(mid), key); {
+		case c == 0:
+			return mid, true
+		case c < 0:
+			lo = mid + 1
+		default:
+			hi = mid
+		}
+	}
+	return lo, false
+}
+
+// makeBlock encodes entries that are encoded already, in order. body is their sum of sizes.
+func makeBlock(entries [][]byte, body int) block {
+	head := 2 + 2*len(entries)
+	if head+body > 0xffff {
+		head = 2 + 4*len(entries)
+	}
+	b := make(block, 2, head+body)
+	binary.LittleEndian.PutUint16(b, uint16(len(entries)))
+	at := head
+	for _, e := range entries {
+		if head+body > 0xffff {
+			b = binary.LittleEndian.AppendUint32(b, uint32(at))
+		} else {
+			b = binary.LittleEndian.AppendUint16(b, uint16(at))
+		}
+		at += len(e)
+	}
+	for _, e := range entries {
+		b = append(b, e...)
+	}
+	return b
+}
+
+// blockInfo is what check learns of a block.
+type blockInfo struct {
+	count  int
+	bytes  int64 // keys and values
+	digest Digest
+}
+
+// check verifies that b is a block, trusting nothing.
+func (b block) check() (info blockInfo, err error) {
+	if len(b) < 2 || len(b) > MaxBlock {
+		return info, fmt.Errorf("%w: size %d", ErrCorrupt, len(b))
+	}
+	info.count = b.count()
+	width := 2
+	if len(b) > 0xffff {
+		width = 4
+	}
+	at := 2 + width*info.count
+	if info.count == 0 || at > len(b) {
+		return info, fmt.Errorf("%w: %d entries in %d bytes", ErrCorrupt, info.count, len(b))
+	}
+	var last []byte
+	for i := range info.count {
+		if b.offset(i) != at {
+			return info, fmt.Errorf("%w: entry %d at %d, expected at %d", ErrCorrupt, i, b.offset(i), at)
+		}
+		klen, n := binary.Uvarint(b[at:])
+		if n <= 0 || n != uvarintLen(int(klen)) || klen > MaxBlock {
+			return info, fmt.Errorf("%w: entry %d: bad key length", ErrCorrupt, i)
+		}
+		vlen, m := binary.Uvarint(b[at+n:])
+		if m <= 0 || m != uvarintLen(int(vlen)) || vlen > MaxBlock {
+			return info, fmt.Errorf("%w: entry %d: bad value length", ErrCorrupt, i)
+		}
+		end := at + n + m + int(klen) + int(vlen)
+		if end > len(b) {
+			return info, fmt.Errorf("%w: entry %d ends at %d of %d", ErrCorrupt, i, end, len(b))
+		}
+		key := b[at+n+m : at+n+m+int(klen)]
+		if i > 0 && bytes.Compare(last, key) >= 0 {
+			return info, fmt.Errorf("%w: entry %d is not in order", ErrCorrupt, i)
+		}
+		info.digest.add(xxh3.Hash128(b[at:end]))
+		info.bytes += int64(klen + vlen)
+		last, at = key, end
+	}
+	if at != len(b) {
+		return info, fmt.Errorf("%w: %d bytes behind the last entry", ErrCorrupt, len(b)-at)
+	}
+	return info, nil
+}

@@ -1,0 +1,20 @@
+// Package packed keeps a table of keys and values in a few thousand byte blocks instead of a few million
+// objects: the memory is close to the bytes stored and the garbage collector has next to nothing to trace.
+//
+// A Table is immutable: readers hold one and see it for as long as they like, and a snapshot is a copied
+// pointer. An Editor makes the next version by copying the blocks that it touches and the nodes above
+// them; an Assembler makes a table of ready blocks, which is how bulk loads and snapshots arrive.
+//
+// # Block
+//
+// A block is a leaf of the tree: entries sorted by key, no key twice, at least one.
+//
+//	count    uint16        number of entries, little endian
+//	offsets  count × uint16 or uint32
+//	entries  count × (key length uvarint, value length uvarint, key, value)
+//
+// Offsets count from the start of the block, and are 4 bytes wide in a block of more than 65535 bytes,
+// which only a few large values make. Lengths are encoded in the fewest bytes and entries follow each
+// other without a gap, so that equal entries are equal bytes: the digest of a table is the sum, modulo
+// 2^128, of the XXH3-128 hashes of its encoded entries, and does not depend on how they fell into blocks.
+package packed

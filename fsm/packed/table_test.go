@@ -1,0 +1,288 @@
+package packed
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"testing"
+)
+
+// model is what a Table has to equal.
+type model map[string]string
+
+func (m model) keys() []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func (m model) check(t *testing.T, table *Table) {
+	t.Helper()
+	keys := m.keys()
+	if table.Len() != len(keys) {
+		t.Fatalf("Len is %d, want %d", table.Len(), len(keys))
+	}
+	i, size := 0, int64(0)
+	for k, v := range table.All() {
+		if i >= len(keys) || string(k) != keys[i] || string(v) != m[keys[i]] {
+			t.Fatalf("entry %d is %q %q", i, k, v)
+		}
+		size += int64(len(k) + len(v))
+		i++
+	}
+	if i != len(keys) || table.Bytes() != size {
+		t.Fatalf("All gave %d of %d entries; Bytes is %d, want %d", i, len(keys), table.Bytes(), size)
+	}
+	rebuilt, err := Build(table.All())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rebuilt.Digest() != table.Digest() {
+		t.Fatalf("digest %v, of the same entries built afresh %v", table.Digest(), rebuilt.Digest())
+	}
+	var a Assembler
+	for b := range table.Blocks() {
+		if err := a.Append(bytes.Clone(b)); err != nil {
+			t.Fatalf("a block of the table is not sound: %v", err)
+		}
+	}
+	if a.Table().Digest() != table.Digest() {
+		t.Fatal("the blocks make another table")
+	}
+}
+
+// TestEditor_Model ensures that any run of puts and deletes leaves what a map would hold, in order, with
+// sums that fit, and that earlier versions do not change.
+func TestEditor_Model(t *testing.T) {
+	for seed := range uint64(12) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 1))
+			m, table := model{}, &Table{}
+			space := 10 + rng.IntN(20000)
+			old, oldModel := table, model{}
+			for round := range 120 {
+				e := table.Edit()
+				deletes := rng.IntN(100)
+				for range rng.IntN(400) {
+					key := fmt.Sprintf("key%d@example.com", rng.IntN(space))
+					if rng.IntN(100) < deletes {
+						_, want := m[key]
+						if got := e.Delete([]byte(key)); got != want {
+							t.Fatalf("Delete(%q) is %v, want %v", key, got, want)
+						}
+						delete(m, key)
+						continue
+					}
+					n := rng.IntN(60)
+					if rng.IntN(500) == 0 {
+						n = rng.IntN(100000)
+					}
+					value := string(bytes.Repeat([]byte{byte('a' + rng.IntN(26))}, n))
+					e.Put([]byte(key), []byte(value))
+					m[key] = value
+				}
+				table = e.Table()
+				if round%10 == 0 {
+					m.check(t, table)
+					oldModel.check(t, old)
+					old, oldModel = table, model{}
+					for k, v := range m {
+						oldModel[k] = v
+					}
+				}
+			}
+			m.check(t, table)
+			keys := m.keys()
+			for range 2000 {
+				probe := fmt.Sprintf("key%d@example.com", rng.IntN(space))
+				v, ok := table.Get([]byte(probe))
+				if want, there := m[probe]; ok != there || string(v) != want {
+					t.Fatalf("Get(%q) is %q %v", probe, v, ok)
+				}
+				k, _, ok := table.Next([]byte(probe))
+				i, found := slices.BinarySearch(keys, probe)
+				if found {
+					i++
+				}
+				if ok != (i < len(keys)) || ok && string(k) != keys[i] {
+					t.Fatalf("Next(%q) is %q %v", probe, k, ok)
+				}
+			}
+			for k := range table.Prefix([]byte("key1")) {
+				if !bytes.HasPrefix(k, []byte("key1")) {
+					t.Fatalf("Prefix gave %q", k)
+				}
+			}
+			e := table.Edit()
+			for _, k := range keys {
+				if !e.Delete([]byte(k)) {
+					t.Fatalf("Delete(%q) found nothing", k)
+				}
+			}
+			empty := e.Table()
+			if empty.Len() != 0 || empty.Bytes() != 0 || empty.Digest() != (Digest{}) {
+				t.Fatalf("emptied table: %d entries, %d bytes, digest %v", empty.Len(), empty.Bytes(), empty.Digest())
+			}
+		})
+	}
+}
+
+// TestTable_EdgeKeys ensures that the empty key, keys that are prefixes of others and empty values work.
+func TestTable_EdgeKeys(t *testing.T) {
+	m := model{"": "empty key", "a": "", "aa": "x", "a\xff": "y", "\xff": "z"}
+	e := new(Table).Edit()
+	for k, v := range m {
+		e.Put([]byte(k), []byte(v))
+	}
+	table := e.Table()
+	m.check(t, table)
+	if k, _, ok := table.Next(nil); !ok || len(k) != 0 {
+		t.Fatalf("first entry has key %q", k)
+	}
+	if k, _, ok := table.Next([]byte{}); !ok || string(k) != "a" {
+		t.Fatalf("entry behind the empty key has key %q", k)
+	}
+}
+
+// TestAssembler_Corrupt ensures that no changed byte of a block passes unseen by check or by the digest.
+func TestAssembler_Corrupt(t *testing.T) {
+	table, _ := Build(sample(50))
+	for b := range table.Blocks() {
+		for i := range b {
+			bad := bytes.Clone(b)
+			bad[i] ^= 0x41
+			var a Assembler
+			if err := a.Append(bad); err != nil {
+				if !errors.Is(err, ErrCorrupt) {
+					t.Fatalf("byte %d: %v", i, err)
+				}
+			} else if a.Table().Digest() == table.Digest() {
+				t.Fatalf("byte %d: the change was not seen", i)
+			}
+		}
+	}
+}
+
+func FuzzAssembler(f *testing.F) {
+	table, _ := Build(sample(20))
+	for b := range table.Blocks() {
+		f.Add(b)
+	}
+	f.Add([]byte{1, 0, 4, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var a Assembler
+		if a.Append(b) != nil {
+			return
+		}
+		table := a.Table()
+		n := 0
+		for k, v := range table.All() {
+			got, ok := table.Get(k)
+			if !ok || !bytes.Equal(got, v) {
+				t.Fatalf("Get(%q) is %q %v, want %q", k, got, ok, v)
+			}
+			n++
+		}
+		if n != table.Len() {
+			t.Fatalf("%d entries, Len says %d", n, table.Len())
+		}
+		rebuilt, err := Build(table.All())
+		if err != nil || rebuilt.Digest() != table.Digest() {
+			t.Fatalf("rebuilt: %v", err)
+		}
+	})
+}
+
+// sample yields n entries of 49 bytes in order.
+func sample(n int) func(yield func(k, v []byte) bool) {
+	return func(yield func(k, v []byte) bool) {
+		for i := range n {
+			if !yield(fmt.Appendf(nil, "user%08d@example.com", i), fmt.Appendf(nil, "mailbox%08d@host.tld", i%1e8)) {
+				return
+			}
+		}
+	}
+}
+
+func BenchmarkGet(b *testing.B) {
+	for _, n := range []int{100_000, 1_000_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			table, err := Build(sample(n))
+			if err != nil {
+				b.Fatal(err)
+			}
+			keys := make([][]byte, 4096)
+			for i := range keys {
+				keys[i] = fmt.Appendf(nil, "user%08d@example.com", rand.IntN(n))
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if _, ok := table.Get(keys[i%len(keys)]); !ok {
+					b.Fatal("not found")
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkEdit(b *testing.B) {
+	table, _ := Build(sample(1_000_000))
+	for _, n := range []int{1, 64, 256} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			t := table
+			for b.Loop() {
+				e := t.Edit()
+				for range n {
+					e.Put(fmt.Appendf(nil, "user%08d@example.com", rand.IntN(1_000_000)), []byte("mailbox00000000@host.tld"))
+				}
+				t = e.Table()
+			}
+		})
+	}
+}
+
+func BenchmarkBuild(b *testing.B) {
+	const n = 1_000_000
+	var before, after runtime.MemStats
+	for b.Loop() {
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		table, err := Build(sample(n))
+		if err != nil {
+			b.Fatal(err)
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(table.Bytes()), "heap/byte")
+		runtime.KeepAlive(table)
+	}
+}
+
+func BenchmarkRandomInsert(b *testing.B) {
+	const n = 1_000_000
+	for b.Loop() {
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		t := &Table{}
+		perm := rand.Perm(n)
+		for from := 0; from < n; from += 100 {
+			e := t.Edit()
+			for _, i := range perm[from : from+100] {
+				e.Put(fmt.Appendf(nil, "user%08d@example.com", i), fmt.Appendf(nil, "mailbox%08d@host.tld", i))
+			}
+			t = e.Table()
+		}
+		perm = nil
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(t.Bytes()), "heap/byte")
+		runtime.KeepAlive(t)
+	}
+}
