@@ -1,0 +1,283 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+	"time"
+
+	"postraft/dict"
+	"postraft/fsm"
+	"postraft/fsm/packed"
+)
+
+// ErrExists says that the table is there already.
+var ErrExists = errors.New("table exists")
+
+var errConflict = errors.New("table has changed meanwhile")
+
+const (
+	deltaBytes    = 128 << 10 // a change up to this size is one conditional log entry
+	deltaOps      = 2000
+	chunkBytes    = 128 << 10 // of a staged load, in one log entry
+	deltaAttempts = 4
+)
+
+// CreateTable makes an empty table. One that is there already is an ErrExists.
+func (n *Node) CreateTable(ctx context.Context, name, typ string) error {
+	return n.create(ctx, &fsm.Create{Name: name, Type: typ, MustNotExist: true})
+}
+
+func (n *Node) create(ctx context.Context, c *fsm.Create) error {
+	if err := errors.Join(dict.CheckTableName(c.Name), dict.CheckTableType(c.Type)); err != nil {
+		return err
+	}
+	r, err := n.apply(ctx, &fsm.Command{Create: c})
+	if err != nil {
+		return fmt.Errorf("create table %s: %w", c.Name, err)
+	}
+	return n.statusError(c.Name, r)
+}
+
+// DropTable removes a table.
+func (n *Node) DropTable(ctx context.Context, name string) error {
+	r, err := n.apply(ctx, &fsm.Command{Drop: &fsm.Drop{Name: name}})
+	if err != nil {
+		return fmt.Errorf("drop table %s: %w", name, err)
+	}
+	return n.statusError(name, r)
+}
+
+// State returns the node's tables as they are now, for commands that read more than one entry. It fails
+// where a lookup would.
+func (n *Node) State() (*fsm.State, error) {
+	if err := n.gate(); err != nil {
+		return nil, err
+	}
+	s := n.fsm.State()
+	if s.InDoubt() {
+		return nil, fmt.Errorf("the end of this node's log awaits a leader: %w", dict.ErrRetry)
+	}
+	return s, nil
+}
+
+// ImportOptions say what an import does.
+type ImportOptions struct {
+	Type   string // of a table that is not there yet; empty is dict.TypeHash
+	Merge  bool   // add and replace only
+	DryRun bool   // count and change nothing
+}
+
+// An ImportResult counts entries.
+type ImportResult struct {
+	Added, Changed, Removed, Unchanged int
+	Version                            uint64 // of the table afterwards
+}
+
+// Import makes a table equal to entries, which ascend strictly by key, or with Merge adds them to it. Every
+// reader on every node sees the table before or the table after. The table is created if need be; where
+// nothing differs nothing is written. It holds a packed copy of the entries while it works.
+//
+// A small difference travels as one conditional entry. A large one is staged: the whole table goes out in
+// chunks, invisible, and one more entry puts it in place.
+func (n *Node) Import(ctx context.Context, name string, opts ImportOptions, entries iter.Seq2[[]byte, []byte]) (ImportResult, error) {
+	if opts.Type == "" {
+		opts.Type = dict.TypeHash
+	}
+	if err := errors.Join(dict.CheckTableName(name), dict.CheckTableType(opts.Type)); err != nil {
+		return ImportResult{}, err
+	}
+	next, err := packed.Build(entries)
+	if err != nil {
+		return ImportResult{}, fmt.Errorf("import into table %s: %w: %w", name, dict.ErrBadSource, err)
+	}
+	var result ImportResult
+	for range deltaAttempts {
+		if result, err = n.importOnce(ctx, name, opts, next); !errors.Is(err, errConflict) {
+			break
+		}
+	}
+	if errors.Is(err, errConflict) { // others keep writing to the table
+		err = n.stage(ctx, []load{{name, opts.Type, next}}, opts.Merge, false)
+	}
+	if err != nil {
+		return ImportResult{}, fmt.Errorf("import into table %s: %w", name, err)
+	}
+	if t, ok := n.fsm.State().Table(name); ok {
+		result.Version = t.Version
+	}
+	return result, nil
+}
+
+func (n *Node) importOnce(ctx context.Context, name string, opts ImportOptions, next *packed.Table) (ImportResult, error) {
+	if err := n.ReadIndex(ctx); err != nil {
+		return ImportResult{}, err
+	}
+	table, exists := n.fsm.State().Table(name)
+	var old *packed.Table
+	if exists {
+		if table.Type != opts.Type {
+			return ImportResult{}, fmt.Errorf("%w: it is of type %s", ErrExists, table.Type)
+		}
+		old = table.Table
+	}
+	result, ops, fits := compare(name, old, next, opts.Merge)
+	switch {
+	case opts.DryRun:
+		return result, nil
+	case !exists && !fits:
+	case !exists:
+		if err := n.create(ctx, &fsm.Create{Name: name, Type: opts.Type}); err != nil {
+			return result, err
+		}
+		if table, exists = n.fsm.State().Table(name); !exists || table.Len() > 0 {
+			return result, errConflict
+		}
+	}
+	switch {
+	case fits && len(ops) == 0:
+		return result, nil
+	case fits:
+		r, err := n.apply(ctx, &fsm.Command{Write: &fsm.Write{Ops: ops, IfTable: name, IfVersion: table.Version}})
+		if err != nil {
+			return result, err
+		}
+		return result, n.statusError(name, r)
+	default:
+		return result, n.stage(ctx, []load{{name, opts.Type, next}}, opts.Merge, false)
+	}
+}
+
+// compare counts what an import changes, and lists the changes as long as they fit into one entry.
+func compare(name string, old, next *packed.Table, merge bool) (result ImportResult, ops []fsm.Op, fits bool) {
+	size := 0
+	fits = true
+	for c := range fsm.Diff(old, next) {
+		op := fsm.Op{Kind: fsm.OpUpdate, Table: name, Key: c.Key, Value: c.New}
+		switch {
+		case c.New == nil && merge:
+			continue
+		case c.New == nil:
+			result.Removed++
+			op.Kind = fsm.OpDelete
+		case c.Old == nil:
+			result.Added++
+		default:
+			result.Changed++
+		}
+		if size += len(op.Key) + len(op.Value) + len(name); size > deltaBytes || len(ops) >= deltaOps {
+			fits, ops = false, nil
+		}
+		if fits {
+			ops = append(ops, op)
+		}
+	}
+	result.Unchanged = next.Len() - result.Added - result.Changed
+	return result, ops, fits
+}
+
+// A load is a table to be put in place.
+type load struct {
+	name, typ string
+	table     *packed.Table
+}
+
+// stage sends tables aside in chunks and puts all of them in place with one entry. When ctx ends first, or
+// anything fails, the tables stay as they were.
+func (n *Node) stage(ctx context.Context, loads []load, merge, only bool) (err error) {
+	commit := &fsm.StageCommit{Merge: merge, Only: only}
+	defer func() {
+		if err != nil && !errors.Is(err, dict.ErrUnknownOutcome) {
+			n.abort(commit.IDs)
+		}
+	}()
+	do := func(table string, c *fsm.Command) error {
+		r, err := n.apply(ctx, c)
+		if err != nil {
+			return err
+		}
+		return n.statusError(table, r)
+	}
+	for _, l := range loads {
+		var id fsm.ID
+		rand.Read(id[:])
+		if err := do(l.name, &fsm.Command{Begin: &fsm.StageBegin{ID: id, Table: l.name, Type: l.typ}}); err != nil {
+			return err
+		}
+		commit.IDs = append(commit.IDs, id)
+		chunk := &fsm.StageChunk{ID: id, Number: 1}
+		size := 0
+		for b := range l.table.Blocks() {
+			chunk.Blocks = append(chunk.Blocks, b)
+			if size += len(b); size < chunkBytes {
+				continue
+			}
+			if err := do(l.name, &fsm.Command{Chunk: chunk}); err != nil {
+				return err
+			}
+			chunk, size = &fsm.StageChunk{ID: id, Number: chunk.Number + 1}, 0
+		}
+		if size > 0 {
+			if err := do(l.name, &fsm.Command{Chunk: chunk}); err != nil {
+				return err
+			}
+		}
+	}
+	return do("", &fsm.Command{Commit: commit})
+}
+
+// abort ends stages whose load has failed. Where it fails too, the leader ends them after a while.
+func (n *Node) abort(ids []fsm.ID) {
+	ctx, cancel := context.WithTimeout(n.ctx, 2*time.Second)
+	defer cancel()
+	for _, id := range ids {
+		if _, err := n.apply(ctx, &fsm.Command{Abort: &fsm.StageAbort{ID: id}}); err != nil {
+			n.logger.Debug("load not ended", "err", err)
+			return
+		}
+	}
+}
+
+// SaveSnapshot writes the tables as they are on this node, once it knows every write that was answered
+// before the call.
+func (n *Node) SaveSnapshot(ctx context.Context, w io.Writer) error {
+	if err := n.ReadIndex(ctx); err != nil {
+		return fmt.Errorf("save snapshot: %w", err)
+	}
+	return fsm.WriteSnapshot(w, n.fsm.State(), fsm.SnapshotHeader{
+		Created: time.Now().UTC().Format(time.RFC3339), Node: n.cfg.Name, Program: n.cfg.Version,
+	})
+}
+
+// RestoreSnapshot reads a snapshot to its end, verifies all of it, and then puts its tables in place on all
+// nodes in one step. With names it restores these tables and leaves the others; without, the cluster has
+// the tables of the snapshot and no others afterwards. It returns the names of the restored tables.
+func (n *Node) RestoreSnapshot(ctx context.Context, r io.Reader, names []string) ([]string, error) {
+	s, err := fsm.ReadSnapshot(r)
+	if err != nil {
+		return nil, fmt.Errorf("restore snapshot: %w", err)
+	}
+	only := len(names) == 0
+	if only {
+		for _, info := range s.State.Tables() {
+			names = append(names, info.Name)
+		}
+	}
+	names = slices.Compact(slices.Sorted(slices.Values(names)))
+	var loads []load
+	for _, name := range names {
+		t, ok := s.Table(name)
+		if !ok {
+			return nil, fmt.Errorf("restore snapshot: it holds no table %s: %w", name, dict.ErrBadSource)
+		}
+		loads = append(loads, load{name, t.Type, t.Table})
+	}
+	if err := n.stage(ctx, loads, false, only); err != nil {
+		return nil, fmt.Errorf("restore snapshot: %w", err)
+	}
+	return names, nil
+}

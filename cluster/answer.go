@@ -1,0 +1,119 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/raft"
+)
+
+// peerStatus is what a node tells another one.
+type peerStatus struct {
+	ID           string `json:"id"`
+	Formed       bool   `json:"formed"`
+	Leaving      bool   `json:"leaving,omitempty"`
+	AppliedIndex uint64 `json:"applied_index"`
+	Version      string `json:"version,omitempty"`
+}
+
+type removal struct {
+	ID string `json:"id"`
+}
+
+type handover struct {
+	ID string `json:"id"` // empty: any voter
+}
+
+// answer serves a request of the node that proved itself as from.
+func (n *Node) answer(ctx context.Context, from string, kind byte, payload []byte) (byte, []byte) {
+	body, err := n.request(ctx, from, kind, payload)
+	switch {
+	case err == nil:
+		return answerOK, body
+	case errors.Is(err, errNotLeader):
+		return answerNotLeader, nil
+	case errors.Is(err, ErrRefused):
+		return answerRefused, []byte(err.Error())
+	default:
+		return answerUnknown, []byte(err.Error())
+	}
+}
+
+func (n *Node) request(ctx context.Context, from string, kind byte, payload []byte) ([]byte, error) {
+	switch kind {
+	case askPropose:
+		at, err := n.proposer.propose(ctx, payload)
+		return at.encode(), err
+	case askReadIndex:
+		at, err := n.leaderReadIndex(ctx)
+		return at.encode(), err
+	case askStatus:
+		return json.Marshal(peerStatus{n.id, n.formed(), n.leaving.Load(), n.fsm.State().Index, n.cfg.Version})
+	case askPledge:
+		var p pledge
+		if err := json.Unmarshal(payload, &p); err != nil || p.Coordinator != from {
+			return nil, fmt.Errorf("%w: malformed pledge", ErrRefused)
+		}
+		return nil, n.pledgeTo(from)
+	case askRemove:
+		var r removal
+		if err := json.Unmarshal(payload, &r); err != nil {
+			return nil, fmt.Errorf("%w: malformed removal", ErrRefused)
+		}
+		return nil, n.removeServer(ctx, r.ID)
+	case askTransfer:
+		var h handover
+		if err := json.Unmarshal(payload, &h); err != nil {
+			return nil, fmt.Errorf("%w: malformed hand-over", ErrRefused)
+		}
+		if n.raft.State() != raft.Leader {
+			return nil, errNotLeader
+		}
+		return nil, n.transfer(ctx, h.ID)
+	default:
+		return nil, fmt.Errorf("%w: request of unknown kind %d: asked by a newer version?", ErrRefused, kind)
+	}
+}
+
+// statusOf asks the node at address who it is, and believes only what it has proved.
+func (n *Node) statusOf(ctx context.Context, id, address string) (peerStatus, error) {
+	var s peerStatus
+	if id == n.id {
+		return peerStatus{n.id, true, n.leaving.Load(), n.fsm.State().Index, n.cfg.Version}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	if err := n.peers.askJSON(ctx, address, askStatus, struct{}{}, &s); err != nil {
+		return s, err
+	}
+	if s.ID != id {
+		return s, fmt.Errorf("%s says it is %s, gossip says %s", address, s.ID, id)
+	}
+	return s, nil
+}
+
+// onLeader sends a request to the leader, to whoever it is, until ctx ends.
+func (n *Node) onLeader(ctx context.Context, kind byte, payload []byte) ([]byte, error) {
+	var last error
+	for {
+		id, address, changed := n.leaderWatch()
+		if id != "" {
+			var body []byte
+			var err error
+			if id == n.id {
+				body, err = n.request(ctx, n.id, kind, payload)
+			} else {
+				body, err = n.peers.ask(ctx, address, kind, payload)
+			}
+			if err == nil || errors.Is(err, ErrRefused) {
+				return body, err
+			}
+			last = err
+		}
+		if err := n.pause(ctx, changed); err != nil {
+			return nil, errors.Join(fmt.Errorf("%w: %w", ErrNoLeader, err), last)
+		}
+	}
+}

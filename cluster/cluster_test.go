@@ -1,0 +1,428 @@
+package cluster_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"postraft/cluster"
+	"postraft/cluster/clustertest"
+	"postraft/cluster/trust"
+	"postraft/dict"
+)
+
+// TestNode_ReadYourWrites ensures that a write on any node is visible to the next lookup there, and soon on
+// the others.
+func TestNode_ReadYourWrites(t *testing.T) {
+	c := clustertest.New(t, 3)
+	c.Nodes[1].Create("virtual")
+	for i := range 30 {
+		n := c.Nodes[i%3]
+		key, value := fmt.Sprint("k", i), fmt.Sprint("v", i)
+		n.Put("virtual", key, value)
+		n.Want("virtual", key, value)
+		for _, other := range c.Nodes {
+			c.Eventually("the others see it", func() error {
+				v, _, err := other.Table("virtual").Lookup([]byte(key))
+				if err != nil || string(v) != value {
+					return fmt.Errorf("%q %v", v, err)
+				}
+				return nil
+			})
+		}
+	}
+	ctx := context.Background()
+	if found, err := c.Nodes[2].Table("virtual").Delete(ctx, []byte("k1")); !found || err != nil {
+		t.Fatalf("delete: %v %v", found, err)
+	}
+	c.Nodes[2].Want("virtual", "k1", "")
+	if found, err := c.Nodes[1].Table("virtual").Delete(ctx, []byte("k1")); found || err != nil {
+		t.Fatalf("second delete: %v %v", found, err)
+	}
+	if err := c.Nodes[0].TryPut("missing", "k", "v", time.Second); !errors.Is(err, dict.ErrNoTable) {
+		t.Fatalf("put into a missing table: %v", err)
+	}
+	if _, _, err := c.Nodes[0].Table("missing").Lookup([]byte("k")); !errors.Is(err, dict.ErrRetry) {
+		t.Fatalf("lookup in a missing table: %v", err)
+	}
+	c.Agree()
+}
+
+// TestNode_LeaderKilled ensures that a lost leader costs less than two seconds of writes, no lookup and no
+// acknowledged write, and that all nodes agree when it is back.
+func TestNode_LeaderKilled(t *testing.T) {
+	c := clustertest.New(t, 3)
+	c.Leader().Create("t")
+	c.Agree()
+	followers := c.Followers()
+	followers[0].Put("t", "constant", "1")
+	c.Agree()
+
+	stop := make(chan struct{})
+	var tasks sync.WaitGroup
+	var acked sync.Map
+	var longest atomic.Int64
+	for i, n := range followers {
+		tasks.Go(func() {
+			last := time.Now()
+			for j := 0; ; j++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				key := fmt.Sprintf("%d-%d", i, j)
+				if err := n.TryPut("t", key, key, 5*time.Second); err != nil {
+					t.Errorf("put: %v", err)
+				}
+				acked.Store(key, true)
+				if gap := int64(time.Since(last)); gap > longest.Load() {
+					longest.Store(gap)
+				}
+				last = time.Now()
+			}
+		})
+		tasks.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if v, _, err := n.Table("t").Lookup([]byte("constant")); err != nil || string(v) != "1" {
+					t.Errorf("lookup: %q %v", v, err)
+					return
+				}
+			}
+		})
+	}
+	leader := c.Leader()
+	leader.Kill()
+	c.Leader()
+	for _, n := range followers {
+		n.Put("t", "after"+n.Config.Name, "x")
+	}
+	close(stop)
+	tasks.Wait()
+	if gap := time.Duration(longest.Load()); gap > 2*time.Second {
+		t.Errorf("writes stood still for %v", gap)
+	} else {
+		t.Logf("writes stood still for %v", gap)
+	}
+	leader.Start()
+	c.Agree()
+	acked.Range(func(key, _ any) bool {
+		leader.Want("t", key.(string), key.(string))
+		return true
+	})
+}
+
+// TestNode_LoneRestart ensures that a node that restarts while the others are down serves all it had
+// served, says RETRY for what it cannot know, and refuses writes in time.
+func TestNode_LoneRestart(t *testing.T) {
+	c := clustertest.New(t, 3)
+	c.Leader().Create("t")
+	for i := range 200 {
+		c.Nodes[i%3].Put("t", fmt.Sprint("k", i), "v")
+	}
+	c.Agree()
+	lone := c.Followers()[0]
+	for _, n := range c.Nodes {
+		n.Kill()
+	}
+	lone.Start()
+	for i := range 200 {
+		lone.Want("t", fmt.Sprint("k", i), "v")
+	}
+	if _, _, err := lone.Table("missing").Lookup([]byte("k")); !errors.Is(err, dict.ErrRetry) {
+		t.Errorf("missing table: %v", err)
+	}
+	began := time.Now()
+	if err := lone.TryPut("t", "k", "v", time.Second); !errors.Is(err, dict.ErrRetry) || errors.Is(err, dict.ErrUnknownOutcome) {
+		t.Errorf("put without a leader: %v", err)
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("refused after %v", took)
+	}
+	for _, n := range c.Nodes {
+		if n != lone {
+			n.Start()
+		}
+	}
+	lone.Put("t", "again", "v")
+	c.Agree()
+}
+
+// TestNode_DoubtfulTail ensures that an entry that a lone node holds without knowing whether it is
+// committed is RETRY there, and settled when the others are back.
+func TestNode_DoubtfulTail(t *testing.T) {
+	c := clustertest.New(t, 3)
+	c.Leader().Create("t")
+	c.Leader().Put("t", "known", "1")
+	c.Agree()
+	leader, followers := c.Leader(), c.Followers()
+	for _, f := range followers {
+		f.Kill()
+	}
+	err := leader.TryPut("t", "doubtful", "1", 700*time.Millisecond)
+	if !errors.Is(err, dict.ErrUnknownOutcome) {
+		t.Fatalf("put without a quorum: %v", err)
+	}
+	leader.Kill()
+	leader.Start()
+	leader.Want("t", "known", "1")
+	leader.Want("t", "absent", "")
+	if _, _, err := leader.Table("t").Lookup([]byte("doubtful")); !errors.Is(err, dict.ErrRetry) {
+		t.Fatalf("doubtful key: %v", err)
+	}
+	for _, f := range followers {
+		f.Start()
+	}
+	c.Eventually("the doubt is settled", func() error {
+		_, _, err := leader.Table("t").Lookup([]byte("doubtful"))
+		return err
+	})
+	c.Agree()
+}
+
+// TestNode_JoinAndLeave ensures that a node joins a running cluster, answers RETRY until it has caught up,
+// becomes a voter, takes part, and leaves; and that a rebuilt host replaces the server of its name.
+func TestNode_JoinAndLeave(t *testing.T) {
+	c := clustertest.New(t, 3)
+	c.Leader().Create("t")
+	c.Leader().Put("t", "k", "v")
+	n4 := c.Add(nil)
+	for !n4.Status().Ready {
+		if _, found, err := n4.Table("t").Lookup([]byte("k")); !found && !errors.Is(err, dict.ErrRetry) {
+			t.Fatalf("a node that has not caught up says: %v %v", found, err)
+		}
+	}
+	n4.Want("t", "k", "v")
+	voters := func(want int) func() error {
+		return func() error {
+			if got := c.Leader().Status().Voters; len(got) != want {
+				return fmt.Errorf("voters %v", got)
+			}
+			return nil
+		}
+	}
+	c.Eventually("the new node votes", voters(4))
+	n4.Put("t", "k4", "v")
+
+	old := n4.Status().ID
+	n4.Kill()
+	n4.Config.DataDir = t.TempDir()
+	n4.Start()
+	n4.WaitReady()
+	c.Eventually("the rebuilt node has replaced the old one", func() error {
+		members, err := c.Leader().Members(context.Background())
+		if err != nil {
+			return err
+		}
+		for _, m := range members {
+			if m.ID == old || m.Role != cluster.RoleVoter {
+				return fmt.Errorf("%+v", m)
+			}
+		}
+		return voters(4)()
+	})
+	n4.Want("t", "k4", "v")
+
+	leader := c.Leader()
+	if err := leader.Leave(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	<-leader.Done()
+	if err := leader.Err(); err != nil {
+		t.Fatalf("after leave: %v", err)
+	}
+	c.Eventually("the former leader is no server", voters(3))
+	n4.Put("t", "k5", "v")
+	c.Agree()
+}
+
+// TestNode_WrongSecret ensures that a node with another secret gets nowhere.
+func TestNode_WrongSecret(t *testing.T) {
+	c := clustertest.New(t, 1)
+	stranger := c.Add(func(cfg *cluster.Config) { cfg.Secret = trust.NewSecret() })
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	if err := stranger.Join(ctx, []string{c.Nodes[0].Config.Gossip}); err == nil {
+		t.Error("joined with another secret")
+	}
+	if members, _ := c.Nodes[0].Members(ctx); len(members) != 1 {
+		t.Errorf("members: %+v", members)
+	}
+}
+
+// TestNode_NewNodeAlone ensures that a node that knows nothing never says "not found".
+func TestNode_NewNodeAlone(t *testing.T) {
+	c := clustertest.New(t, 1)
+	lost := c.Add(func(cfg *cluster.Config) { cfg.Join = nil })
+	if _, _, err := lost.Table("t").Lookup([]byte("k")); !errors.Is(err, dict.ErrRetry) {
+		t.Fatalf("lookup: %v", err)
+	}
+}
+
+// pairs yields n sorted entries of one generation.
+func pairs(n int, generation string) iter.Seq2[[]byte, []byte] {
+	return func(yield func(k, v []byte) bool) {
+		for i := range n {
+			if !yield(fmt.Appendf(nil, "user%08d@example.com", i), []byte(generation)) {
+				return
+			}
+		}
+	}
+}
+
+// TestNode_Import ensures that an import is seen as a whole on every node, that small and large ones
+// count rightly, and that an equal one writes nothing.
+func TestNode_Import(t *testing.T) {
+	c := clustertest.New(t, 3)
+	ctx := context.Background()
+	n := c.Followers()[0]
+	do := func(opts cluster.ImportOptions, entries iter.Seq2[[]byte, []byte], want string) cluster.ImportResult {
+		t.Helper()
+		r, err := n.Import(ctx, "virtual", opts, entries)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(r.Added, r.Changed, r.Removed, r.Unchanged); got != want {
+			t.Fatalf("import: added, changed, removed, unchanged %s, want %s", got, want)
+		}
+		return r
+	}
+	const many = 20000
+	do(cluster.ImportOptions{DryRun: true}, pairs(many, "one"), "20000 0 0 0")
+	if len(n.Status().Tables) != 0 {
+		t.Fatal("a dry run changed something")
+	}
+	do(cluster.ImportOptions{}, pairs(many, "one"), "20000 0 0 0")
+	first := do(cluster.ImportOptions{}, pairs(many, "one"), "0 0 0 20000")
+	if again := do(cluster.ImportOptions{}, pairs(many, "one"), "0 0 0 20000"); again.Version != first.Version {
+		t.Fatal("an equal import changed the table")
+	}
+	do(cluster.ImportOptions{}, pairs(many-10, "one"), "0 0 10 19990")
+	do(cluster.ImportOptions{Merge: true}, pairs(many, "one"), "10 0 0 19990")
+	do(cluster.ImportOptions{Merge: true}, pairs(5, "two"), "0 5 0 0")
+	do(cluster.ImportOptions{}, pairs(many, "one"), "0 5 0 19995")
+	c.Agree()
+
+	stop := make(chan struct{})
+	var tasks sync.WaitGroup
+	for _, node := range c.Nodes {
+		tasks.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				s, err := node.State()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				table, _ := s.Table("virtual")
+				seen := map[string]int{}
+				for _, v := range table.All() {
+					seen[string(v)]++
+				}
+				if len(seen) != 1 {
+					t.Errorf("%s saw a mixture: %v", node.Config.Name, seen)
+					return
+				}
+			}
+		})
+	}
+	for i := range 6 {
+		do(cluster.ImportOptions{}, pairs(many, fmt.Sprint("gen", i)), "0 20000 0 0")
+	}
+	close(stop)
+	tasks.Wait()
+	c.Agree()
+}
+
+// TestNode_Snapshot ensures that a saved snapshot brings back the tables, whole or one at a time, and that
+// a damaged one changes nothing.
+func TestNode_Snapshot(t *testing.T) {
+	c := clustertest.New(t, 3)
+	ctx := context.Background()
+	n := c.Nodes[0]
+	n.Create("a")
+	n.Create("b")
+	n.Put("a", "k", "old")
+	n.Put("b", "k", "old")
+	var snap bytes.Buffer
+	if err := c.Nodes[1].SaveSnapshot(ctx, &snap); err != nil {
+		t.Fatal(err)
+	}
+	n.Put("a", "k", "new")
+	n.Put("b", "k", "new")
+	n.Create("c")
+	bad := bytes.Clone(snap.Bytes())
+	bad[len(bad)/2] ^= 1
+	if _, err := n.RestoreSnapshot(ctx, bytes.NewReader(bad), nil); err == nil {
+		t.Fatal("a damaged snapshot was restored")
+	}
+	n.Want("a", "k", "new")
+	if _, err := n.RestoreSnapshot(ctx, bytes.NewReader(snap.Bytes()), []string{"a"}); err != nil {
+		t.Fatal(err)
+	}
+	n.Want("a", "k", "old")
+	n.Want("b", "k", "new")
+	if _, err := n.RestoreSnapshot(ctx, bytes.NewReader(snap.Bytes()), nil); err != nil {
+		t.Fatal(err)
+	}
+	n.Want("b", "k", "old")
+	if infos := n.Status().Tables; len(infos) != 2 {
+		t.Fatalf("tables after the restore: %+v", infos)
+	}
+	c.Agree()
+}
+
+// TestNode_Consistent ensures that a consistent lookup on any node sees a write that was answered elsewhere.
+func TestNode_Consistent(t *testing.T) {
+	c := clustertest.New(t, 3)
+	c.Nodes[0].Create("t")
+	for i := range 20 {
+		c.Nodes[i%3].Put("t", "k", fmt.Sprint(i))
+		v, _, err := c.Nodes[(i+1)%3].LookupConsistent(context.Background(), "t", []byte("k"))
+		if err != nil || string(v) != fmt.Sprint(i) {
+			t.Fatalf("%q %v, want %d", v, err, i)
+		}
+	}
+}
+
+// BenchmarkUpdate measures acknowledged writes on a follower of a three-node cluster, by number of writers.
+func BenchmarkUpdate(b *testing.B) {
+	c := clustertest.New(b, 3)
+	c.Leader().Create("t")
+	n := c.Followers()[0]
+	for _, writers := range []int{1, 16, 64, 256} {
+		b.Run(fmt.Sprint(writers), func(b *testing.B) {
+			var next atomic.Int64
+			var tasks sync.WaitGroup
+			b.ResetTimer()
+			for range writers {
+				tasks.Go(func() {
+					for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
+						key := fmt.Sprintf("user%d@example.com", i%100000)
+						if err := n.TryPut("t", key, "mailbox@host.example.net", 10*time.Second); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			tasks.Wait()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "writes/s")
+		})
+	}
+}

@@ -1,0 +1,25 @@
+// Package cluster makes one node of a postraft cluster: it runs raft and memberlist around one state
+// machine, forms and joins clusters, and carries writes to the leader.
+//
+// # Reads
+//
+// Table returns a handle whose lookups read the node's own memory. They go on without a leader. Until a
+// node whose disk is new has caught up with the leader once, and for keys that the unsettled end of its
+// log touches, the answer is dict.ErrRetry and never "not found".
+//
+// # Writes
+//
+// Writes that wait on a node are gathered into one command, which goes to the leader: by a call on the
+// leader itself, by one request over TLS elsewhere. The leader gathers the commands of all nodes into one
+// log entry. Each node has one command under way at a time, under an identity by which the state machine
+// knows it again, so that it can be proposed to the next leader when the first is lost, and still happens
+// once. The node answers when its own state machine has applied the entry; the leader tells it which entry
+// that is, so it need not wait for the next heartbeat to learn that the entry is committed.
+//
+// # Members
+//
+// Gossip proposes members and their addresses. The leader asks each over mutual TLS who it is before it
+// makes it a nonvoter, and makes it a voter once it has caught up, while there are fewer voters than asked
+// for. A member that gossip calls dead keeps its vote. Raft server ids are made once for a data directory,
+// so a host with a new disk is a new server, and replaces the dead one of its name.
+package cluster

@@ -1,0 +1,311 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+	"github.com/hashicorp/raft"
+
+	"postraft/cluster/store"
+	"postraft/cluster/trust"
+	"postraft/fsm"
+)
+
+// A Node is a running member of a cluster. Its methods may be called from any goroutine.
+type Node struct {
+	cfg    Config
+	id     string
+	logger *slog.Logger
+
+	stores    *store.Stores
+	fsm       *fsm.FSM
+	port      *port
+	peers     *peers
+	transport *raft.NetworkTransport
+	raft      *raft.Raft
+	gossip    *memberlist.Memberlist
+	writer    *writer
+	proposer  *proposer
+
+	open      atomic.Bool // lookups are answered: this node has caught up once since its disk was new
+	stale     atomic.Bool // no leader was heard of for longer than MaxStaleness
+	leadIndex atomic.Uint64
+	leaving   atomic.Bool
+
+	gossipAddress string
+	memberMu      sync.Mutex
+	members       map[string]gossipMember // alive ones, by id
+
+	kick          chan struct{} // something happened to the members
+	mu            sync.Mutex
+	leaderChanged chan struct{} // closed when the leader changes
+
+	ctx    context.Context // ends with the node
+	cancel context.CancelCauseFunc
+	tasks  sync.WaitGroup
+	close  sync.Once
+	done   chan struct{}
+	err    error
+}
+
+// Open starts a node. It does not wait for a leader, or for the other nodes. ctx bounds the start only.
+func Open(ctx context.Context, cfg Config) (*Node, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	n := &Node{
+		cfg: cfg, logger: cfg.Logger,
+		members: map[string]gossipMember{}, kick: make(chan struct{}, 1), leaderChanged: make(chan struct{}), done: make(chan struct{}),
+	}
+	n.ctx, n.cancel = context.WithCancelCause(context.Background())
+	n.fsm = fsm.New(fsm.Options{OnApplied: n.applied, OnFatal: n.fail})
+	if err := n.start(); err != nil {
+		n.cancel(ErrClosed)
+		n.shutdown()
+		return nil, fmt.Errorf("start node %s: %w", cfg.Name, err)
+	}
+	go func() { // ends with the node; Done tells when
+		<-n.ctx.Done()
+		n.end(context.Cause(n.ctx))
+	}()
+	return n, nil
+}
+
+func (n *Node) start() error {
+	if err := os.MkdirAll(n.cfg.DataDir, 0o700); err != nil {
+		return fmt.Errorf("make data directory: %w", err)
+	}
+	hlog := raftLogger(n.logger)
+	var err error
+	if n.stores, err = store.Open(n.cfg.DataDir, n.cfg.LogStore, hlog); err != nil {
+		return err
+	}
+	if n.id, err = serverID(n.cfg.DataDir, n.cfg.Name); err != nil {
+		return err
+	}
+	n.logger = n.logger.With("node", n.cfg.Name)
+	keys, err := trust.Derive(n.cfg.Secret, n.id, raftProtocol, nodeProtocol)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(n.path("ready")); err == nil {
+		n.open.Store(true)
+	}
+	if err := n.replay(); err != nil {
+		return err
+	}
+	if n.port, err = listen(n.cfg.Bind, keys.TLS, n.logger); err != nil {
+		return err
+	}
+	if n.port.address, err = n.cfg.advertised(n.cfg.Bind, n.port.ln.Addr().(*net.TCPAddr).Port); err != nil {
+		return err
+	}
+	n.port.handle = n.answer
+	n.peers = newPeers(keys.TLS)
+	n.writer = newWriter(n)
+	n.proposer = newProposer(n)
+	n.transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: newRaftStream(n.port), MaxPool: 3, Timeout: 10 * time.Second, Logger: hlog,
+		MaxRPCsInFlight:       1, // pipelining can deadlock (hashicorp/raft issues 611 and 612)
+		ServerAddressProvider: (*addresses)(n),
+	})
+	if n.raft, err = raft.NewRaft(n.raftConfig(), n.fsm, n.stores.Log, n.stores.Stable, n.stores.Snapshots, mainLoopTransport{n.transport}); err != nil {
+		return fmt.Errorf("start raft: %w", err)
+	}
+	n.observe()
+	n.port.serve()
+	if err := n.startGossip(keys.Gossip); err != nil {
+		return err
+	}
+	n.tasks.Go(n.writer.run)
+	n.tasks.Go(n.proposer.run)
+	n.tasks.Go(n.lead)
+	n.tasks.Go(n.joinLoop)
+	n.tasks.Go(n.catchUp)
+	if n.cfg.MaxStaleness > 0 {
+		n.tasks.Go(n.watchStaleness)
+	}
+	if n.cfg.BootstrapExpect > 0 {
+		n.tasks.Go(n.bootstrap)
+	}
+	return nil
+}
+
+func (n *Node) raftConfig() *raft.Config {
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(n.id)
+	c.Logger = raftLogger(n.logger)
+	c.HeartbeatTimeout = n.cfg.HeartbeatTimeout
+	c.ElectionTimeout = n.cfg.HeartbeatTimeout
+	c.LeaderLeaseTimeout = n.cfg.HeartbeatTimeout * 5 / 6
+	c.SnapshotInterval = 30 * time.Second
+	c.SnapshotThreshold = 8192
+	c.TrailingLogs = 16384 // more than snapshots are apart, so that an older one can stand in for a damaged one
+	c.ShutdownOnRemove = false
+	c.NoSnapshotRestoreOnStart = true // replay has done it
+	c.NoLegacyTelemetry = true
+	return c
+}
+
+// serverID returns the id of the data directory, made once: a host with a new disk is a new server, so that
+// it cannot vote twice under one id.
+func serverID(dir, name string) (string, error) {
+	path := filepath.Join(dir, "id")
+	b, err := os.ReadFile(path)
+	if err == nil {
+		id := strings.TrimSpace(string(b))
+		if owner, _, ok := strings.Cut(id, "/"); !ok || owner != name {
+			return "", fmt.Errorf("%s says %q, this node is called %q: use its own data directory, or its old name", path, id, name)
+		}
+		return id, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("read node id: %w", err)
+	}
+	var random [8]byte
+	rand.Read(random[:])
+	id := name + "/" + hex.EncodeToString(random[:])
+	if err := store.WriteFile(path, []byte(id+"\n")); err != nil {
+		return "", fmt.Errorf("write node id: %w", err)
+	}
+	return id, nil
+}
+
+// nameOf returns the node's name in a server id.
+func nameOf(id string) string {
+	name, _, _ := strings.Cut(id, "/")
+	return name
+}
+
+func (n *Node) path(file string) string { return filepath.Join(n.cfg.DataDir, file) }
+
+// applied keeps the watermark. It is called when a State was published.
+func (n *Node) applied(index uint64) {
+	if n.stores == nil {
+		return
+	}
+	if err := n.stores.Watermark.Raise(index); err != nil {
+		n.logger.Error("applied index not written", "index", index, "err", err)
+	}
+}
+
+// fail ends the node for a reason that it cannot mend.
+func (n *Node) fail(err error) {
+	n.logger.Error("node stops", "err", err)
+	n.cancel(err)
+}
+
+// observe turns raft's observations of the leader into leaderChanged.
+func (n *Node) observe() {
+	ch := make(chan raft.Observation, 16)
+	n.raft.RegisterObserver(raft.NewObserver(ch, false, func(o *raft.Observation) bool {
+		_, ok := o.Data.(raft.LeaderObservation)
+		return ok
+	}))
+	n.tasks.Go(func() {
+		for {
+			select {
+			case <-ch:
+				n.mu.Lock()
+				close(n.leaderChanged)
+				n.leaderChanged = make(chan struct{})
+				n.mu.Unlock()
+			case <-n.ctx.Done():
+				return
+			}
+		}
+	})
+}
+
+// leaderWatch returns the leader that is known now, if any, and a channel that is closed when it changes.
+func (n *Node) leaderWatch() (id, address string, changed <-chan struct{}) {
+	n.mu.Lock()
+	changed = n.leaderChanged
+	n.mu.Unlock()
+	addr, sid := n.raft.LeaderWithID()
+	address, _, _ = strings.Cut(string(addr), "#")
+	return string(sid), address, changed
+}
+
+// Done is closed when the node has ended: after Close, after Leave, or because of Err.
+func (n *Node) Done() <-chan struct{} { return n.done }
+
+// Err returns why the node ended by itself, nil while it runs and after Close and Leave.
+func (n *Node) Err() error {
+	select {
+	case <-n.done:
+		return n.err
+	default:
+		return nil
+	}
+}
+
+// end takes the node down, once, and returns when it is down.
+func (n *Node) end(cause error) {
+	n.close.Do(func() {
+		n.cancel(cause)
+		n.shutdown()
+		if c := context.Cause(n.ctx); !errors.Is(c, ErrClosed) {
+			n.err = c
+		}
+		close(n.done)
+	})
+}
+
+// Close stops the node and keeps its membership. A leader hands over first. It returns when everything has
+// ended, within a few seconds.
+func (n *Node) Close(ctx context.Context) error {
+	if n.raft != nil && n.ctx.Err() == nil && n.raft.State() == raft.Leader && len(n.voters()) > 1 {
+		n.proposer.pause()
+		if err := n.transfer(ctx, ""); err != nil {
+			n.logger.Warn("leadership not handed over", "err", err)
+		}
+	}
+	n.end(ErrClosed)
+	return nil
+}
+
+// Kill ends the node as abruptly as a process can: no leadership is handed over, nobody is told.
+func (n *Node) Kill() { n.end(ErrClosed) }
+
+// shutdown ends whatever was started, in the opposite order.
+func (n *Node) shutdown() {
+	if n.gossip != nil {
+		if err := n.gossip.Shutdown(); err != nil {
+			n.logger.Warn("gossip did not end cleanly", "err", err)
+		}
+	}
+	if n.port != nil {
+		n.port.close()
+	}
+	if n.raft != nil {
+		if err := n.raft.Shutdown().Error(); err != nil {
+			n.logger.Warn("raft did not end cleanly", "err", err)
+		}
+	}
+	if n.transport != nil {
+		n.transport.Close()
+	}
+	if n.peers != nil {
+		n.peers.close()
+	}
+	n.tasks.Wait()
+	if n.stores != nil {
+		if err := n.stores.Close(); err != nil {
+			n.logger.Warn("stores did not close cleanly", "err", err)
+		}
+	}
+}

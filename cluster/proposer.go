@@ -1,0 +1,181 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/hashicorp/raft"
+
+	"postraft/fsm"
+)
+
+const (
+	entryBytes = 256 << 10 // a log entry takes no more commands beyond this
+	inFlight   = 2         // entries that raft works on; the next one gathers meanwhile
+)
+
+// A proposer gathers commands of all nodes into log entries. It works on the leader and refuses elsewhere.
+type proposer struct {
+	n    *Node
+	wake chan struct{}
+
+	mu      sync.Mutex
+	waiting []*proposal
+	paused  bool
+}
+
+type proposal struct {
+	command []byte
+	at      position
+	err     error
+	done    chan struct{}
+}
+
+func newProposer(n *Node) *proposer { return &proposer{n: n, wake: make(chan struct{}, 1)} }
+
+// propose puts a command into the log and returns where it was committed. The error is errNotLeader where it
+// surely was not, errUnknown where it may have been.
+func (p *proposer) propose(ctx context.Context, command []byte) (position, error) {
+	pr := &proposal{command: command, done: make(chan struct{})}
+	p.mu.Lock()
+	if p.paused || p.n.ctx.Err() != nil {
+		p.mu.Unlock()
+		return position{}, errNotLeader
+	}
+	p.waiting = append(p.waiting, pr)
+	p.mu.Unlock()
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+	select {
+	case <-pr.done:
+		return pr.at, pr.err
+	case <-ctx.Done():
+		return position{}, fmt.Errorf("%w: %w", errUnknown, context.Cause(ctx))
+	}
+}
+
+// pause refuses further commands: this leader is about to hand over.
+func (p *proposer) pause() {
+	p.mu.Lock()
+	p.paused = true
+	p.mu.Unlock()
+}
+
+func (p *proposer) resume() {
+	p.mu.Lock()
+	p.paused = false
+	p.mu.Unlock()
+}
+
+func (p *proposer) take() []*proposal {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	size, used := 0, 0
+	for used < len(p.waiting) && (used == 0 || size+len(p.waiting[used].command) <= entryBytes) {
+		size += len(p.waiting[used].command)
+		used++
+	}
+	batch := p.waiting[:used:used]
+	p.waiting = p.waiting[used:]
+	return batch
+}
+
+// run proposes entries until the node ends.
+func (p *proposer) run() {
+	var flying sync.WaitGroup
+	defer flying.Wait()
+	slots := make(chan struct{}, inFlight)
+	for {
+		select {
+		case slots <- struct{}{}:
+		case <-p.n.ctx.Done():
+			p.refuse()
+			return
+		}
+		batch := p.take()
+		for len(batch) == 0 {
+			select {
+			case <-p.wake:
+				batch = p.take()
+			case <-p.n.ctx.Done():
+				p.refuse()
+				return
+			}
+		}
+		future := p.n.raft.Apply(p.entry(batch), writeTimeout)
+		flying.Go(func() {
+			defer func() { <-slots }()
+			at, err := committed(future)
+			if err == nil {
+				at.Term, err = p.n.termOf(at.Index)
+			}
+			for _, pr := range batch {
+				pr.at, pr.err = at, err
+				close(pr.done)
+			}
+		})
+	}
+}
+
+func (p *proposer) refuse() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, pr := range p.waiting {
+		pr.err = errNotLeader
+		close(pr.done)
+	}
+	p.waiting, p.paused = nil, true
+}
+
+func (p *proposer) entry(batch []*proposal) []byte {
+	size := 1
+	for _, pr := range batch {
+		size += len(pr.command) + 8
+	}
+	entry := fsm.AppendEntry(make([]byte, 0, size))
+	for _, pr := range batch {
+		entry = fsm.AppendCommand(entry, pr.command)
+	}
+	return entry
+}
+
+// committed waits for an entry and sorts raft's errors into surely not and perhaps.
+func committed(future raft.ApplyFuture) (position, error) {
+	err := future.Error()
+	switch {
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrEnqueueTimeout), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return position{}, fmt.Errorf("%w: %w", errNotLeader, err)
+	case err != nil:
+		return position{}, fmt.Errorf("%w: %w", errUnknown, err)
+	}
+	if err, ok := future.Response().(error); ok {
+		return position{}, fmt.Errorf("%w: %w", errUnknown, err)
+	}
+	return position{Index: future.Index()}, nil
+}
+
+// termOf returns the term of a committed entry of the own log.
+func (n *Node) termOf(index uint64) (uint64, error) {
+	logs, err := n.logRange(index, index)
+	if err != nil {
+		return 0, fmt.Errorf("%w: read back entry %d: %w", errUnknown, index, err)
+	}
+	return logs[0].Term, nil
+}
+
+// logRange returns entries of the own log.
+func (n *Node) logRange(first, last uint64) ([]*raft.Log, error) {
+	logs := make([]*raft.Log, 0, last-first+1)
+	for index := first; index <= last; index++ {
+		log := new(raft.Log)
+		if err := n.stores.Log.GetLog(index, log); err != nil {
+			return nil, err
+		}
+		logs = append(logs, log)
+	}
+	return logs, nil
+}

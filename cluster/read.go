@@ -1,0 +1,144 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"postraft/cluster/store"
+	"postraft/dict"
+)
+
+const statusTimeout = time.Second
+
+// pause waits a moment, or until changed is closed.
+func (n *Node) pause(ctx context.Context, changed <-chan struct{}) error {
+	select {
+	case <-changed:
+	case <-time.After(25 * time.Millisecond):
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-n.ctx.Done():
+		return ErrClosed
+	}
+	return nil
+}
+
+// leaderReadIndex returns an entry such that whoever has applied it knows every write that was answered
+// before the call: the commit index, once this leader has committed in its own term and a quorum has
+// confirmed that it still leads (raft dissertation, section 6.4).
+func (n *Node) leaderReadIndex(ctx context.Context) (position, error) {
+	began := n.leadIndex.Load()
+	if began == 0 || n.raft.State() != raft.Leader {
+		return position{}, errNotLeader
+	}
+	commit := max(n.raft.CommitIndex(), began)
+	if err := n.raft.VerifyLeader().Error(); err != nil {
+		return position{}, errNotLeader
+	}
+	// The state machine does not see raft's own no-ops: wait for the last entry that it will see.
+	for index := commit; index > n.fsm.State().Index; index-- {
+		logs, err := n.logRange(index, index)
+		if err != nil {
+			return position{}, fmt.Errorf("read entry %d: %w", index, err)
+		}
+		if t := logs[0].Type; t == raft.LogCommand || t == raft.LogConfiguration {
+			if err := n.fsm.WaitIndex(ctx, index); err != nil {
+				return position{}, err
+			}
+			break
+		}
+	}
+	s := n.fsm.State()
+	return position{s.Index, s.Term}, nil
+}
+
+// ReadIndex returns once this node has applied every write that was answered anywhere before the call.
+func (n *Node) ReadIndex(ctx context.Context) error {
+	body, err := n.onLeader(ctx, askReadIndex, nil)
+	if err != nil {
+		return err
+	}
+	at, err := decodePosition(body)
+	if err != nil {
+		return err
+	}
+	return n.reach(ctx, at)
+}
+
+// catchUp opens the node for lookups once it has caught up with a leader. A node whose disk is new knows
+// nothing, and what it does not know must not look like "not found"; later lives of the node begin with
+// what it has on disk.
+func (n *Node) catchUp() {
+	for !n.open.Load() {
+		ctx, cancel := context.WithTimeout(n.ctx, 5*time.Second)
+		err := n.ReadIndex(ctx)
+		cancel()
+		if n.ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			n.logger.Debug("not caught up yet", "err", err)
+			if n.pause(n.ctx, nil) != nil {
+				return
+			}
+			continue
+		}
+		if err := store.WriteFile(n.path("ready"), []byte("1\n")); err != nil {
+			n.logger.Error("mark of readiness not written", "err", err)
+		}
+		n.open.Store(true)
+		n.logger.Info("ready", "index", n.fsm.State().Index)
+		n.announce()
+	}
+}
+
+// WaitReady returns when lookups are answered.
+func (n *Node) WaitReady(ctx context.Context) error {
+	for !n.open.Load() {
+		if err := n.pause(ctx, nil); err != nil {
+			return fmt.Errorf("wait for readiness: %w", err)
+		}
+	}
+	return nil
+}
+
+// watchStaleness keeps stale.
+func (n *Node) watchStaleness() {
+	tick := time.NewTicker(max(n.cfg.MaxStaleness/10, 10*time.Millisecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			n.stale.Store(n.raft.State() != raft.Leader && time.Since(n.raft.LastContact()) > n.cfg.MaxStaleness)
+		case <-n.ctx.Done():
+			return
+		}
+	}
+}
+
+var (
+	errNotReady = fmt.Errorf("node has not caught up with the cluster yet: %w", dict.ErrRetry)
+	errStale    = fmt.Errorf("node has not heard of a leader for longer than max-staleness: %w", dict.ErrRetry)
+)
+
+// gate refuses lookups of a node that cannot know.
+func (n *Node) gate() error {
+	if !n.open.Load() {
+		return errNotReady
+	}
+	if n.stale.Load() {
+		return errStale
+	}
+	return nil
+}
+
+// LookupConsistent returns the value of key as of now for the whole cluster. It needs the leader.
+func (n *Node) LookupConsistent(ctx context.Context, table string, key []byte) (value []byte, found bool, err error) {
+	if err := n.ReadIndex(ctx); err != nil {
+		return nil, false, err
+	}
+	return n.fsm.State().Lookup(table, key)
+}

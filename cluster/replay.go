@@ -1,0 +1,89 @@
+package cluster
+
+import (
+	"fmt"
+
+	"github.com/hashicorp/raft"
+)
+
+const replayBatch = 256
+
+// replay brings the state machine to where this node was when it stopped: raft by itself would load the
+// last snapshot only and wait for a leader with the rest. Entries up to the watermark were applied before,
+// so they are committed; entries behind it may or may not be, and put what they touch in doubt.
+func (n *Node) replay() error {
+	if err := n.restoreNewest(); err != nil {
+		return err
+	}
+	first, err := n.stores.Log.FirstIndex()
+	if err != nil {
+		return fmt.Errorf("read log: %w", err)
+	}
+	last, err := n.stores.Log.LastIndex()
+	if err != nil {
+		return fmt.Errorf("read log: %w", err)
+	}
+	applied := n.fsm.State().Index
+	if last <= applied {
+		return nil
+	}
+	if first > applied+1 {
+		return fmt.Errorf("log in %s begins at entry %d, the newest readable snapshot ends at %d: entries are missing; move the data directory away to start this node empty", n.cfg.DataDir, first, applied)
+	}
+	committed := min(n.stores.Watermark.Index(), last)
+	if err := n.each(applied+1, committed, func(logs []*raft.Log) error {
+		n.fsm.ApplyBatch(logs)
+		return n.fsm.Err()
+	}); err != nil {
+		return err
+	}
+	var tail []*raft.Log
+	if err := n.each(committed+1, last, func(logs []*raft.Log) error {
+		tail = append(tail, logs...)
+		return nil
+	}); err != nil {
+		return err
+	}
+	n.fsm.SetDoubt(tail)
+	n.logger.Info("own log replayed", "index", n.fsm.State().Index, "unsettled", len(tail))
+	return nil
+}
+
+// each calls do for the entries from first to last, in batches.
+func (n *Node) each(first, last uint64, do func([]*raft.Log) error) error {
+	var batch []*raft.Log
+	for index := first; index <= last; index++ {
+		log := new(raft.Log)
+		if err := n.stores.Log.GetLog(index, log); err != nil {
+			return fmt.Errorf("read entry %d of the log in %s: %w", index, n.cfg.DataDir, err)
+		}
+		if batch = append(batch, log); len(batch) == replayBatch || index == last {
+			if err := do(batch); err != nil {
+				return err
+			}
+			batch = nil
+		}
+	}
+	return nil
+}
+
+// restoreNewest loads the newest snapshot that is sound.
+func (n *Node) restoreNewest() error {
+	snapshots, err := n.stores.Snapshots.List()
+	if err != nil {
+		return fmt.Errorf("list snapshots: %w", err)
+	}
+	var damaged error
+	for _, meta := range snapshots {
+		_, r, err := n.stores.Snapshots.Open(meta.ID)
+		if err == nil {
+			err = n.fsm.Restore(r)
+		}
+		if err == nil {
+			return nil
+		}
+		damaged = fmt.Errorf("snapshot %s in %s: %w", meta.ID, n.cfg.DataDir, err)
+		n.logger.Error("snapshot cannot be used", "snapshot", meta.ID, "err", err)
+	}
+	return damaged
+}

@@ -1,0 +1,235 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"postraft/fsm"
+)
+
+// Status is what a node knows of itself.
+type Status struct {
+	Name, ID                  string
+	State                     string // leader, follower, candidate
+	Leader                    string // name; empty when none is known
+	Term                      uint64
+	AppliedIndex              uint64
+	CommitIndex, LastLogIndex uint64
+	Ready                     bool
+	NotReady                  string   // why, when not Ready
+	Voters                    []string // names
+	Tables                    []fsm.TableInfo
+	LastContact               time.Duration // since the leader was heard of; 0 on the leader
+	Address, Gossip           string
+	Warnings                  []string
+}
+
+// Status returns the node's own state. It never waits.
+func (n *Node) Status() Status {
+	state := n.fsm.State()
+	_, leader := n.raft.LeaderWithID()
+	s := Status{
+		Name: n.cfg.Name, ID: n.id, State: strings.ToLower(n.raft.State().String()), Leader: nameOf(string(leader)),
+		Term: n.raft.CurrentTerm(), AppliedIndex: max(state.Index, n.raft.AppliedIndex()), CommitIndex: max(state.Index, n.raft.CommitIndex()), LastLogIndex: n.raft.LastIndex(),
+		Tables: state.Tables(), Address: n.port.address, Gossip: n.GossipAddress(), Ready: true,
+	}
+	for _, id := range n.voters() {
+		s.Voters = append(s.Voters, nameOf(id))
+	}
+	if n.raft.State() != raft.Leader {
+		if last := n.raft.LastContact(); !last.IsZero() {
+			s.LastContact = time.Since(last)
+		}
+	}
+	if err := n.gate(); err != nil {
+		s.Ready, s.NotReady = false, err.Error()
+	}
+	switch {
+	case !n.formed():
+		s.Warnings = append(s.Warnings, "this node belongs to no cluster yet: it waits for --join or --bootstrap-expect to succeed")
+	case s.Leader == "":
+		s.Warnings = append(s.Warnings, "no leader: lookups go on, writes are deferred")
+	}
+	if state.InDoubt() {
+		s.Warnings = append(s.Warnings, "the end of the log awaits a leader: lookups of the keys it touches are deferred")
+	}
+	if err := n.fsm.Err(); err != nil {
+		s.Warnings = append(s.Warnings, err.Error())
+	}
+	return s
+}
+
+// Role and liveness of a Member.
+const (
+	RoleVoter    = "voter"
+	RoleNonvoter = "nonvoter"
+	Alive        = "alive"
+	Failed       = "failed"
+)
+
+// A Member is a server of the cluster, or a node on its way to become one.
+type Member struct {
+	Name, ID, Address string
+	Role              string
+	Leader            bool
+	Alive             string
+	Version           string
+	AppliedIndex      uint64 // 0 when the member did not answer
+}
+
+// Members lists the servers of the newest raft configuration and the alive members of the gossip, by name.
+// Each alive one is asked how far it is.
+func (n *Node) Members(ctx context.Context) ([]Member, error) {
+	byID := map[string]*Member{}
+	for _, s := range n.raft.GetConfiguration().Configuration().Servers {
+		m := &Member{Name: nameOf(string(s.ID)), ID: string(s.ID), Address: string(s.Address), Role: RoleNonvoter, Alive: Failed}
+		if s.Suffrage == raft.Voter {
+			m.Role = RoleVoter
+		}
+		byID[m.ID] = m
+	}
+	_, leader := n.raft.LeaderWithID()
+	var asking sync.WaitGroup
+	for id, g := range n.alive() {
+		m, ok := byID[id]
+		if !ok {
+			m = &Member{Name: nameOf(id), ID: id, Role: RoleNonvoter}
+			byID[id] = m
+		}
+		m.Alive, m.Address, m.Version, m.Leader = Alive, g.meta.Address, g.meta.Version, id == string(leader)
+		asking.Go(func() {
+			if s, err := n.statusOf(ctx, id, m.Address); err == nil {
+				m.AppliedIndex = s.AppliedIndex
+			}
+		})
+	}
+	asking.Wait()
+	var members []Member
+	for _, m := range byID {
+		members = append(members, *m)
+	}
+	slices.SortFunc(members, func(a, b Member) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
+	return members, nil
+}
+
+// memberID returns the id of the server with this name; of two, the one that is not alive.
+func (n *Node) memberID(name string) (string, error) {
+	alive := n.alive()
+	found := ""
+	for _, s := range n.raft.GetConfiguration().Configuration().Servers {
+		id := string(s.ID)
+		if nameOf(id) != name {
+			continue
+		}
+		if _, there := alive[found]; found == "" || there {
+			found = id
+		}
+	}
+	if found == "" {
+		return "", fmt.Errorf("%s: %w", name, ErrNoMember)
+	}
+	return found, nil
+}
+
+// TransferLeader hands leadership to the voter with this name, or to the best one when name is empty.
+func (n *Node) TransferLeader(ctx context.Context, name string) error {
+	var h handover
+	if name != "" {
+		var err error
+		if h.ID, err = n.memberID(name); err != nil {
+			return err
+		}
+	}
+	payload, err := json.Marshal(h)
+	if err != nil {
+		return err
+	}
+	if _, leader := n.raft.LeaderWithID(); h.ID != "" && string(leader) == h.ID {
+		return nil
+	}
+	if _, err = n.onLeader(ctx, askTransfer, payload); err != nil {
+		return fmt.Errorf("hand over leadership: %w", err)
+	}
+	return nil
+}
+
+// Remove ends the membership of a server that will not come back. One that is alive is refused: it would
+// join again; it has to leave.
+func (n *Node) Remove(ctx context.Context, name string) error {
+	id, err := n.memberID(name)
+	if err != nil {
+		return err
+	}
+	if _, there := n.alive()[id]; there {
+		return fmt.Errorf("%w: %s is alive; run there: postraft leave", ErrRefused, name)
+	}
+	return n.askRemoval(ctx, id)
+}
+
+func (n *Node) askRemoval(ctx context.Context, id string) error {
+	payload, err := json.Marshal(removal{id})
+	if err != nil {
+		return err
+	}
+	if _, err := n.onLeader(ctx, askRemove, payload); err != nil {
+		return fmt.Errorf("remove %s: %w", nameOf(id), err)
+	}
+	return nil
+}
+
+// removeServer serves a removal on the leader.
+func (n *Node) removeServer(_ context.Context, id string) error {
+	if n.raft.State() != raft.Leader {
+		return errNotLeader
+	}
+	if id == n.id {
+		return fmt.Errorf("%w: the leader does not remove itself", ErrRefused)
+	}
+	err := n.raft.RemoveServer(raft.ServerID(id), 0, configTimeout).Error()
+	if errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrLeadershipLost) {
+		return errNotLeader
+	}
+	return err
+}
+
+// Leave ends this node's membership for good: leadership first, then vote and membership, then the node
+// itself. The last voter cannot leave.
+func (n *Node) Leave(ctx context.Context) error {
+	n.leaving.Store(true)
+	if err := n.leave(ctx); err != nil {
+		n.leaving.Store(false)
+		return fmt.Errorf("leave: %w", err)
+	}
+	if err := n.gossip.Leave(time.Second); err != nil {
+		n.logger.Warn("leaving not confirmed by gossip", "err", err)
+	}
+	n.logger.Info("left the cluster")
+	n.cancel(ErrClosed)
+	return nil
+}
+
+func (n *Node) leave(ctx context.Context) error {
+	voters := n.voters()
+	if len(voters) == 1 && voters[0] == n.id {
+		return fmt.Errorf("%w: this is the only voter; stop the agent and remove its data directory to end the cluster", ErrRefused)
+	}
+	for n.raft.State() == raft.Leader {
+		n.proposer.pause()
+		if err := n.transfer(ctx, ""); err != nil {
+			return err
+		}
+		if err := n.pause(ctx, nil); err != nil {
+			return err
+		}
+	}
+	return n.askRemoval(ctx, n.id)
+}

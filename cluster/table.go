@@ -1,0 +1,119 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+
+	"postraft/dict"
+	"postraft/fsm"
+)
+
+// A Table is a handle on a raft table by name, whether or not the table is there now. It implements
+// dict.Reader and dict.Writer.
+type Table struct {
+	n    *Node
+	name string
+}
+
+var (
+	_ dict.Reader = (*Table)(nil)
+	_ dict.Writer = (*Table)(nil)
+)
+
+// Table returns the handle of a raft table. It never waits.
+func (n *Node) Table(name string) *Table { return &Table{n, name} }
+
+// Lookup implements dict.Reader. It takes no lock and, unless it fails, does not allocate.
+func (t *Table) Lookup(key []byte) (value []byte, found bool, err error) {
+	if err := t.n.gate(); err != nil {
+		return nil, false, err
+	}
+	return t.n.fsm.State().Lookup(t.name, key)
+}
+
+// Next implements dict.Reader.
+func (t *Table) Next(after []byte) (key, value []byte, found bool, err error) {
+	if err := t.n.gate(); err != nil {
+		return nil, nil, false, err
+	}
+	return t.n.fsm.State().Next(t.name, after)
+}
+
+// Kind implements dict.Reader.
+func (t *Table) Kind() dict.Flags { return dict.Fixed }
+
+// Update implements dict.Writer.
+func (t *Table) Update(ctx context.Context, key, value []byte) error {
+	if err := dict.CheckEntry(key, value); err != nil {
+		return err
+	}
+	_, err := t.op(ctx, fsm.Op{Kind: fsm.OpUpdate, Table: t.name, Key: key, Value: value})
+	return err
+}
+
+// Delete implements dict.Writer.
+func (t *Table) Delete(ctx context.Context, key []byte) (found bool, err error) {
+	status, err := t.op(ctx, fsm.Op{Kind: fsm.OpDelete, Table: t.name, Key: key})
+	return err == nil && status == fsm.OpDone, err
+}
+
+func (t *Table) op(ctx context.Context, op fsm.Op) (fsm.OpStatus, error) {
+	// The batch outlives a caller that gives up, so it must not see the caller's memory.
+	buf := append(append(make([]byte, 0, len(op.Key)+len(op.Value)), op.Key...), op.Value...)
+	op.Key, op.Value = buf[:len(op.Key):len(op.Key)], buf[len(op.Key):]
+	r, err := t.n.writer.do(ctx, &write{ops: []fsm.Op{op}, size: len(t.name) + len(buf) + opOverhead})
+	if err != nil {
+		return 0, fmt.Errorf("write to table %s: %w", t.name, err)
+	}
+	if len(r.Ops) != 1 {
+		return 0, t.n.statusError(t.name, r)
+	}
+	switch r.Ops[0] {
+	case fsm.OpNoTable:
+		return 0, fmt.Errorf("table %s: %w", t.name, dict.ErrNoTable)
+	case fsm.OpRefused:
+		return 0, fmt.Errorf("table %s: %w", t.name, dict.ErrReadOnly)
+	}
+	return r.Ops[0], nil
+}
+
+// Create makes an empty table of fixed keys unless the table is there.
+func (t *Table) Create(ctx context.Context) error {
+	return t.n.create(ctx, &fsm.Create{Name: t.name, Type: dict.TypeHash})
+}
+
+// apply carries a command other than a write through the leader and returns what became of it.
+func (n *Node) apply(ctx context.Context, c *fsm.Command) (fsm.Result, error) {
+	size := opOverhead
+	if c.Chunk != nil {
+		for _, b := range c.Chunk.Blocks {
+			size += len(b)
+		}
+	}
+	if c.Write != nil {
+		for _, op := range c.Write.Ops {
+			size += len(op.Key) + len(op.Value) + opOverhead
+		}
+	}
+	return n.writer.do(ctx, &write{command: c, size: size})
+}
+
+// statusError makes an error of a result that is not Applied.
+func (n *Node) statusError(table string, r fsm.Result) error {
+	switch r.Status {
+	case fsm.Applied:
+		return nil
+	case fsm.NoTable:
+		return fmt.Errorf("table %s: %w", table, dict.ErrNoTable)
+	case fsm.Exists:
+		return fmt.Errorf("table %s: %w", table, ErrExists)
+	case fsm.Conflict:
+		return fmt.Errorf("table %s: %w", table, errConflict)
+	case fsm.NoStage:
+		return fmt.Errorf("table %s: the load was ended by the cluster: %w", table, dict.ErrRetry)
+	case fsm.Stale:
+		return fmt.Errorf("table %s: %w", table, dict.ErrUnknownOutcome)
+	default:
+		return fmt.Errorf("table %s: %w: %s", table, dict.ErrBadSource, r.Text)
+	}
+}

@@ -1,0 +1,315 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"postraft/dict"
+	"postraft/fsm"
+)
+
+const (
+	batchBytes = 256 << 10 // a batch takes no more writes beyond this
+	batchOps   = 4096
+	queueLimit = 64 << 20 // bytes that may wait on one node
+
+	// writeTimeout bounds a write whose caller sets no deadline.
+	writeTimeout = 10 * time.Second
+
+	opOverhead = 64 // what a waiting op costs beside its bytes
+)
+
+// A write is one caller's change, waiting for its turn or under way.
+type write struct {
+	ops      []fsm.Op     // either these
+	command  *fsm.Command // or this, which goes alone
+	size     int
+	deadline time.Time
+	done     chan struct{} // closed when result and err are set
+
+	submitted bool // guarded by writer.mu: it may happen from now on
+	given     bool // guarded by writer.mu: its caller is gone
+	result    fsm.Result
+	err       error
+}
+
+// A writer gathers the writes of this node and has one command of them under way at a time.
+type writer struct {
+	n       *Node
+	session fsm.ID
+	seq     uint64
+	wake    chan struct{}
+
+	mu      sync.Mutex
+	waiting []*write
+	size    int
+}
+
+func newWriter(n *Node) *writer {
+	w := &writer{n: n, wake: make(chan struct{}, 1)}
+	rand.Read(w.session[:])
+	return w
+}
+
+// do makes a change and returns what became of it once this node has applied it.
+func (w *writer) do(ctx context.Context, wr *write) (fsm.Result, error) {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, writeTimeout)
+		defer cancel()
+	}
+	wr.deadline, _ = ctx.Deadline()
+	wr.done = make(chan struct{})
+	w.mu.Lock()
+	if w.n.ctx.Err() != nil {
+		w.mu.Unlock()
+		return fsm.Result{}, ErrClosed
+	}
+	if w.size+wr.size > queueLimit {
+		w.mu.Unlock()
+		return fsm.Result{}, fmt.Errorf("too many writes wait on this node: %w", dict.ErrRetry)
+	}
+	w.waiting = append(w.waiting, wr)
+	w.size += wr.size
+	w.mu.Unlock()
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+	select {
+	case <-wr.done:
+		return wr.result, wr.err
+	case <-ctx.Done():
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	select {
+	case <-wr.done:
+		return wr.result, wr.err
+	default:
+	}
+	wr.given = true
+	if wr.submitted {
+		return fsm.Result{}, fmt.Errorf("%w: %w", dict.ErrUnknownOutcome, context.Cause(ctx))
+	}
+	return fsm.Result{}, fmt.Errorf("%w: %w", ErrNoLeader, context.Cause(ctx))
+}
+
+// run carries batches to the leader until the node ends.
+func (w *writer) run() {
+	for {
+		batch := w.take()
+		if len(batch) == 0 {
+			select {
+			case <-w.wake:
+				continue
+			case <-w.n.ctx.Done():
+				w.refuse()
+				return
+			}
+		}
+		w.carry(batch)
+	}
+}
+
+// take returns the writes that go together into the next command.
+func (w *writer) take() []*write {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var batch []*write
+	bytes, ops, used := 0, 0, 0
+	for _, wr := range w.waiting {
+		if !wr.given {
+			if len(batch) > 0 && (wr.command != nil || batch[0].command != nil || bytes+wr.size > batchBytes || ops+len(wr.ops) > batchOps) {
+				break
+			}
+			batch = append(batch, wr)
+			bytes += wr.size
+			ops += len(wr.ops)
+		}
+		used++
+		w.size -= wr.size
+	}
+	clear(w.waiting[:used])
+	w.waiting = w.waiting[used:]
+	if len(w.waiting) == 0 && cap(w.waiting) > 1024 {
+		w.waiting = nil
+	}
+	return batch
+}
+
+// refuse answers what waits when the node ends.
+func (w *writer) refuse() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, wr := range w.waiting {
+		wr.err = ErrClosed
+		close(wr.done)
+	}
+	w.waiting, w.size = nil, 0
+}
+
+// carry brings one batch to the leader, again and again under one identity, until it is applied here or the
+// last of its callers has gone.
+func (w *writer) carry(batch []*write) {
+	w.seq++
+	command := &fsm.Command{ID: fsm.WriteID{Session: w.session, Seq: w.seq}}
+	if c := batch[0].command; c != nil {
+		id := command.ID
+		*command = *c
+		command.ID = id
+	} else {
+		command.Write = &fsm.Write{}
+		for _, wr := range batch {
+			command.Write.Ops = append(command.Write.Ops, wr.ops...)
+		}
+	}
+	deadline := batch[0].deadline
+	for _, wr := range batch {
+		if wr.deadline.After(deadline) {
+			deadline = wr.deadline
+		}
+	}
+	ctx, cancel := context.WithDeadline(w.n.ctx, deadline)
+	defer cancel()
+	result, err := w.submit(ctx, batch, command)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, wr := range batch {
+		switch {
+		case err == nil && wr.command == nil && result.Status == fsm.Applied:
+			wr.result = fsm.Result{Ops: result.Ops[:len(wr.ops)], Index: result.Index}
+			result.Ops = result.Ops[len(wr.ops):]
+		case err == nil:
+			wr.result = result
+		case wr.submitted:
+			wr.err = fmt.Errorf("%w: %w", dict.ErrUnknownOutcome, err)
+		default:
+			wr.err = fmt.Errorf("%w: %w", ErrNoLeader, err)
+		}
+		close(wr.done)
+	}
+}
+
+func (w *writer) submit(ctx context.Context, batch []*write, command *fsm.Command) (fsm.Result, error) {
+	n := w.n
+	encoded := fsm.EncodeCommand(nil, command)
+	tried := false
+	for {
+		// An attempt that seemed to fail may have been committed and have reached this node.
+		if tried {
+			if r, ok := n.fsm.Outcome(command.ID); ok {
+				return r, nil
+			}
+		}
+		id, address, changed := n.leaderWatch()
+		if id == "" {
+			select {
+			case <-changed:
+				continue
+			case <-ctx.Done():
+				return fsm.Result{}, context.Cause(ctx)
+			}
+		}
+		if !tried {
+			w.markSubmitted(batch, true)
+		}
+		at, err := n.proposeAt(ctx, id, address, encoded)
+		switch {
+		case err == nil:
+			if err := n.reach(ctx, at); err != nil {
+				return fsm.Result{}, err
+			}
+			if r, ok := n.fsm.Outcome(command.ID); ok {
+				return r, nil
+			}
+			return fsm.Result{}, fmt.Errorf("result of entry %d was not kept", at.Index)
+		case errors.Is(err, errNotLeader):
+			if !tried {
+				w.markSubmitted(batch, false)
+			}
+		default:
+			tried = true
+			n.logger.Debug("write goes on", "leader", nameOf(id), "err", err)
+		}
+		// Wait for another leader, or for this one to find itself.
+		select {
+		case <-changed:
+		case <-time.After(25 * time.Millisecond):
+		case <-ctx.Done():
+			return fsm.Result{}, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		}
+	}
+}
+
+func (w *writer) markSubmitted(batch []*write, submitted bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, wr := range batch {
+		wr.submitted = submitted
+	}
+}
+
+// proposeAt hands a command to the leader: to the own proposer, or over the wire.
+func (n *Node) proposeAt(ctx context.Context, id, address string, command []byte) (position, error) {
+	if id == n.id {
+		return n.proposer.propose(ctx, command)
+	}
+	body, err := n.peers.ask(ctx, address, askPropose, command)
+	if err != nil {
+		return position{}, err
+	}
+	return decodePosition(body)
+}
+
+// reach returns when this node has applied the committed entry at. A follower would hear of the commit with
+// the next heartbeat only; but when its own log holds an entry of this index and term, then by the Log
+// Matching Property (raft paper, section 5.3) it holds all entries before it, and may apply them at once.
+func (n *Node) reach(ctx context.Context, at position) error {
+	for n.fsm.State().Index < at.Index {
+		last, added := n.stores.Log.Added()
+		if last >= at.Index {
+			if err := n.advance(at); err == nil {
+				break
+			} else if !errors.Is(err, errNotHere) {
+				return err
+			}
+		}
+		waited, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+		select {
+		case <-added:
+		case <-waited.Done(): // a snapshot may have brought it
+		}
+		cancel()
+		if ctx.Err() != nil {
+			return fmt.Errorf("entry %d is committed and has not reached this node: %w", at.Index, context.Cause(ctx))
+		}
+	}
+	return n.fsm.Err()
+}
+
+var errNotHere = errors.New("the log does not hold the entry yet")
+
+// advance applies the entries up to the committed entry at from the own log.
+func (n *Node) advance(at position) error {
+	logs, err := n.logRange(at.Index, at.Index)
+	if err != nil || logs[0].Term != at.Term {
+		return errNotHere
+	}
+	from := n.fsm.State().Index + 1
+	if from > at.Index {
+		return nil
+	}
+	if at.Index-from > replayBatch*4 {
+		return errNotHere // far behind: raft does this
+	}
+	if logs, err = n.logRange(from, at.Index); err != nil {
+		return errNotHere
+	}
+	n.fsm.ApplyBatch(logs)
+	return n.fsm.Err()
+}
