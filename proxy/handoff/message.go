@@ -1,0 +1,210 @@
+package handoff
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// version is the version of the link's messages. An agent takes exactly its own.
+const version = 1
+
+// The kinds of messages; see the package comment.
+const (
+	kindList    = "list"
+	kindHello   = "hello"
+	kindWelcome = "welcome"
+	kindRefuse  = "refuse"
+	kindConn    = "conn"
+	kindDone    = "done"
+	kindPing    = "ping"
+	kindPong    = "pong"
+	kindDial    = "dial"
+	kindDialed  = "dialed"
+	kindLog     = "log"
+	kindBye     = "bye"
+)
+
+// A message is one packet. Which fields count depends on the kind.
+type message struct {
+	Kind    string   `json:"kind"`
+	Version int      `json:"version,omitempty"` // hello, welcome
+	Hello   *Hello   `json:"hello,omitempty"`
+	ID      uint64   `json:"id,omitempty"`   // conn, done, dial, dialed
+	Text    string   `json:"text,omitempty"` // log; refuse, dialed: the reason
+	List    []byte   `json:"list,omitempty"` // list: bytes, because main.cf text need not be UTF-8
+	Level   int      `json:"level,omitempty"`
+	Attrs   []string `json:"attrs,omitempty"` // log: names and values in turn
+}
+
+// A Hello says what service the connections of a link belong to.
+type Hello struct {
+	Service     string `json:"service"`      // name in master.cf
+	PID         int    `json:"pid"`          // of the front end
+	Write       bool   `json:"write"`        // a proxywrite service: updates and deletes
+	MailVersion string `json:"mail_version"` // of the Postfix instance: decides the dialect
+	SMTPUTF8    bool   `json:"smtputf8"`     // smtputf8_enable
+	ConfigDir   string `json:"config_dir"`   // of the Postfix instance, for logs
+	Parameter   string `json:"parameter"`    // main.cf parameter that approves tables
+	Passthrough bool   `json:"passthrough"`  // dial is answered with the stock service
+
+	// Approved is the expanded value of Parameter. It travels apart, in parts.
+	Approved string `json:"-"`
+}
+
+const (
+	maxPacket   = 64 << 10
+	maxPart     = 32 << 10 // base64 makes four bytes of three
+	maxApproved = 4 << 20
+)
+
+// A link sends and receives messages on one SEQPACKET connection. send may be called from any goroutine,
+// receive from one at a time.
+type link struct {
+	conn *net.UnixConn
+
+	sendMu  sync.Mutex // one packet at a time
+	timeout time.Duration
+
+	packet []byte // receive's buffers
+	oob    []byte
+}
+
+func newLink(conn *net.UnixConn, timeout time.Duration) *link {
+	return &link{conn: conn, timeout: timeout, packet: make([]byte, maxPacket), oob: make([]byte, unix.CmsgSpace(4*4))}
+}
+
+// send writes m, with a copy of fd beside it unless fd is negative. After an error the
+// link is of no more use.
+func (l *link) send(m message, fd int) error {
+	packet, err := json.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("send %s message: %w", m.Kind, err)
+	}
+	if len(packet) > maxPacket {
+		return fmt.Errorf("send %s message: %d bytes, the limit is %d", m.Kind, len(packet), maxPacket)
+	}
+	var oob []byte
+	if fd >= 0 {
+		oob = unix.UnixRights(fd)
+	}
+	l.sendMu.Lock()
+	defer l.sendMu.Unlock()
+	l.conn.SetWriteDeadline(time.Now().Add(l.timeout))
+	if _, _, err := l.conn.WriteMsgUnix(packet, oob, nil); err != nil {
+		return fmt.Errorf("send %s message: %w", m.Kind, err)
+	}
+	return nil
+}
+
+// receive returns the next message and the descriptor beside it, or -1; the caller owns the descriptor.
+func (l *link) receive() (m message, fd int, err error) {
+	n, oobn, flags, _, err := l.conn.ReadMsgUnix(l.packet, l.oob)
+	fd = -1
+	if oobn > 0 {
+		fd, err = oneDescriptor(l.oob[:oobn], err)
+	}
+	switch {
+	case err != nil:
+	case n == 0:
+		err = io.EOF
+	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0:
+		err = errors.New("packet longer than agreed")
+	default:
+		err = json.Unmarshal(l.packet[:n], &m)
+	}
+	if err != nil {
+		closeFD(fd)
+		return message{}, -1, fmt.Errorf("receive message: %w", err)
+	}
+	return m, fd, nil
+}
+
+// oneDescriptor returns the first descriptor in oob and closes any others.
+func oneDescriptor(oob []byte, failed error) (int, error) {
+	found := -1
+	controls, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return found, errors.Join(failed, err)
+	}
+	for i := range controls {
+		fds, err := unix.ParseUnixRights(&controls[i])
+		if err != nil {
+			continue // another kind of control message
+		}
+		for _, fd := range fds {
+			unix.CloseOnExec(fd)
+			if found < 0 {
+				found = fd
+			} else {
+				unix.Close(fd)
+			}
+		}
+	}
+	return found, failed
+}
+
+func (l *link) close() { l.conn.Close() }
+
+func closeFD(fd int) {
+	if fd >= 0 {
+		unix.Close(fd)
+	}
+}
+
+// connOf makes a net.Conn of a descriptor, which it consumes in any case.
+func connOf(fd int) (net.Conn, error) {
+	if fd < 0 {
+		return nil, errors.New("no descriptor came with the message")
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("take over connection: %w", err)
+	}
+	file := os.NewFile(uintptr(fd), "connection")
+	defer file.Close()
+	conn, err := net.FileConn(file)
+	if err != nil {
+		return nil, fmt.Errorf("take over connection: %w", err)
+	}
+	return conn, nil
+}
+
+// PeerPID returns the process that opened conn, or 0 when that is not known.
+func PeerPID(conn net.Conn) int {
+	cred, err := peerOf(conn)
+	if err != nil {
+		return 0
+	}
+	return int(cred.Pid)
+}
+
+func peerOf(conn net.Conn) (*unix.Ucred, error) {
+	raw, ok := conn.(syscall.Conn)
+	if !ok {
+		return nil, errors.New("ask for the peer of a connection: not a socket")
+	}
+	rc, err := raw.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("ask for the peer of a connection: %w", err)
+	}
+	var cred *unix.Ucred
+	var failed error
+	if err := rc.Control(func(fd uintptr) {
+		cred, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		failed = err
+	}
+	if failed != nil {
+		return nil, fmt.Errorf("ask for the peer of a connection: %w", failed)
+	}
+	return cred, nil
+}
