@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -53,10 +52,10 @@ type Hello struct {
 	MailVersion string `json:"mail_version"` // of the Postfix instance: decides the dialect
 	SMTPUTF8    bool   `json:"smtputf8"`     // smtputf8_enable
 	ConfigDir   string `json:"config_dir"`   // of the Postfix instance, for logs
-	Parameter   string `json:"parameter"`    // main.cf parameter that approves tables
 	Passthrough bool   `json:"passthrough"`  // dial is answered with the stock service
 
-	// Approved is the expanded value of Parameter. It travels apart, in parts.
+	// Approved names the approved tables, each behind "proxy:", with NUL bytes between them. It travels
+	// apart, in parts.
 	Approved string `json:"-"`
 }
 
@@ -178,21 +177,9 @@ func connOf(fd int) (net.Conn, error) {
 	return conn, nil
 }
 
-// PeerPID returns the process that opened conn, or 0 when that is not known.
-func PeerPID(conn net.Conn) int {
-	cred, err := peerOf(conn)
-	if err != nil {
-		return 0
-	}
-	return int(cred.Pid)
-}
-
-func peerOf(conn net.Conn) (*unix.Ucred, error) {
-	raw, ok := conn.(syscall.Conn)
-	if !ok {
-		return nil, errors.New("ask for the peer of a connection: not a socket")
-	}
-	rc, err := raw.SyscallConn()
+// peerOf returns the credentials of who opened conn.
+func peerOf(conn *net.UnixConn) (*unix.Ucred, error) {
+	rc, err := conn.SyscallConn()
 	if err != nil {
 		return nil, fmt.Errorf("ask for the peer of a connection: %w", err)
 	}

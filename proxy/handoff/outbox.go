@@ -94,7 +94,7 @@ func (t *tee) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level >= slog.LevelWarn {
 		m := message{Kind: kindLog, Level: int(r.Level), Text: cut(r.Message), Attrs: t.attrs[:len(t.attrs):len(t.attrs)]}
 		r.Attrs(func(a slog.Attr) bool {
-			m.Attrs = append(m.Attrs, a.Key, cut(a.Value.String()))
+			m.Attrs = appendAttr(m.Attrs, a)
 			return true
 		})
 		t.out.post(m)
@@ -110,15 +110,21 @@ func (t *tee) Enabled(ctx context.Context, level slog.Level) bool {
 	return level >= slog.LevelWarn || t.Handler.Enabled(ctx, level)
 }
 
-// WithAttrs implements slog.Handler. The service is known to Postfix's log by the process that writes.
+// WithAttrs implements slog.Handler.
 func (t *tee) WithAttrs(attrs []slog.Attr) slog.Handler {
 	more := t.attrs[:len(t.attrs):len(t.attrs)]
 	for _, a := range attrs {
-		if a.Key != "service" {
-			more = append(more, a.Key, cut(a.Value.String()))
-		}
+		more = appendAttr(more, a)
 	}
 	return &tee{t.Handler.WithAttrs(attrs), t.out, more}
+}
+
+// appendAttr leaves the service out: Postfix's log knows it by the process that writes.
+func appendAttr(attrs []string, a slog.Attr) []string {
+	if a.Key == "service" {
+		return attrs
+	}
+	return append(attrs, a.Key, cut(a.Value.String()))
 }
 
 // WithGroup implements slog.Handler.

@@ -14,9 +14,12 @@ import (
 
 // A Session serves the connections of one link.
 type Session interface {
-	// ServeConn serves conn for the process pid, 0 when that is not known. It returns when the client has
-	// gone, or when ctx has ended and the request at hand, if any, is answered. It need not close conn.
-	ServeConn(ctx context.Context, conn net.Conn, pid int)
+	// ServeConn serves conn. It returns when the client has gone, or when ctx has ended and the request at
+	// hand, if any, is answered. It need not close conn.
+	ServeConn(ctx context.Context, conn net.Conn)
+
+	// Close is called when the link is down and all connections have ended.
+	Close()
 }
 
 // A Peer is what the agent has of a front end besides its connections.
@@ -129,9 +132,11 @@ func (s *Server) serveLink(ctx context.Context, conn *net.UnixConn) {
 		}
 		return
 	}
-	front.log.Info("front end is here", "pid", front.hello.PID, "config", front.hello.ConfigDir)
+	hello := front.hello
+	s.cfg.Logger.Info("front end is here", "service", hello.Service, "pid", hello.PID, "config", hello.ConfigDir)
 	err = front.run(ctx, session)
-	front.log.Info("front end has gone", "pid", front.hello.PID, "reason", err)
+	session.Close()
+	s.cfg.Logger.Info("front end has gone", "service", hello.Service, "pid", hello.PID, "reason", err)
 }
 
 func (s *Server) welcome(l *link) (*frontLink, Session, error) {
@@ -157,6 +162,7 @@ func (s *Server) welcome(l *link) (*frontLink, Session, error) {
 		return refuse(err)
 	}
 	if err := l.send(message{Kind: kindWelcome, Version: version}, -1); err != nil {
+		session.Close()
 		return nil, nil, err
 	}
 	return front, session, nil
@@ -208,7 +214,7 @@ type dialed struct {
 
 func newFrontLink(l *link, hello Hello, log *slog.Logger) *frontLink {
 	f := &frontLink{link: l, hello: hello, out: newOutbox(l), dials: map[uint64]chan dialed{}}
-	f.log = slog.New(&tee{log.Handler(), f.out, nil}).With("service", hello.Service)
+	f.log = slog.New(&tee{log.Handler(), f.out, nil})
 	return f
 }
 
@@ -251,7 +257,7 @@ func (f *frontLink) run(ctx context.Context, session Session) error {
 				defer func() { <-places }()
 				defer f.out.post(message{Kind: kindDone, ID: m.ID})
 				defer conn.Close()
-				session.ServeConn(connCtx, conn, PeerPID(conn))
+				session.ServeConn(connCtx, conn)
 			})
 		case kindPing:
 			closeFD(fd)

@@ -1,0 +1,90 @@
+package handoff
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+
+	"postraft/dict"
+	"postraft/proxy"
+)
+
+// Sessions returns the Open of a Config: each link becomes a service of server.
+func Sessions(server *proxy.Server) func(Hello, Peer) (Session, error) {
+	return func(h Hello, peer Peer) (Session, error) {
+		if h.Service == "" || h.MailVersion == "" {
+			return nil, fmt.Errorf("hello of pid %d lacks service or mail_version", h.PID)
+		}
+		var dial func(context.Context) (net.Conn, error)
+		if h.Passthrough {
+			dial = peer.DialStock
+		}
+		return NewService(server, h, dial, peer.Logger()), nil
+	}
+}
+
+// A Service is a proxymap service of one Postfix instance as hello describes it, and the server of its
+// connections. It implements Session.
+type Service struct {
+	server *proxy.Server
+	svc    *proxy.Service
+	stock  *proxy.Stock // nil without passthrough
+}
+
+// NewService makes the service of a hello. dial opens connections to the stock service; nil when there is
+// none.
+func NewService(server *proxy.Server, h Hello, dial func(context.Context) (net.Conn, error), logger *slog.Logger) *Service {
+	s := &Service{server: server, svc: &proxy.Service{
+		Name: h.Service, Write: h.Write, SMTPUTF8: h.SMTPUTF8, Logger: logger,
+		Hint: "keep the stock proxymap(8) under another service name and add -o passthrough_service=NAME to " + h.Service + " in master.cf",
+	}}
+	s.svc.SetVersion(h.MailVersion)
+	s.svc.Approve(proxy.ParseApproval(h.approved()...))
+	if dial != nil {
+		s.stock = &proxy.Stock{Dial: dial, Announce: s.svc.Announce}
+		s.svc.Passthrough = s.stock
+	}
+	return s
+}
+
+// ServeConn implements Session.
+func (s *Service) ServeConn(ctx context.Context, conn net.Conn) {
+	s.server.ServeConn(ctx, conn, s.svc, proxy.PeerPID(conn))
+}
+
+// Close implements Session.
+func (s *Service) Close() {
+	if s.stock != nil {
+		s.stock.Close()
+	}
+}
+
+// Approve says which tables the service may open: the words of main.cf that begin with "proxy:".
+func (h *Hello) Approve(a *proxy.Approval) {
+	tables := a.Tables()
+	for i, table := range tables {
+		tables[i] = "proxy:" + table
+	}
+	h.Approved = strings.Join(tables, "\x00")
+}
+
+func (h *Hello) approved() []string { return strings.Split(h.Approved, "\x00") }
+
+// Away are the raft tables while the agent is away: nothing is known of any of them.
+type Away struct{}
+
+// Table implements proxy.Tables.
+func (Away) Table(string) proxy.Table { return awayTable{} }
+
+type awayTable struct{}
+
+var errAway = fmt.Errorf("the agent is away: %w", dict.ErrRetry)
+
+func (awayTable) Lookup([]byte) ([]byte, bool, error)          { return nil, false, errAway }
+func (awayTable) Next([]byte) ([]byte, []byte, bool, error)    { return nil, nil, false, errAway }
+func (awayTable) Kind() dict.Flags                             { return dict.Fixed }
+func (awayTable) Update(context.Context, []byte, []byte) error { return errAway }
+func (awayTable) Delete(context.Context, []byte) (bool, error) { return false, errAway }
+func (awayTable) Create(context.Context) error                 { return errAway }
