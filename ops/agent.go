@@ -1,0 +1,67 @@
+package ops
+
+import (
+	"context"
+	"io"
+	"iter"
+)
+
+// An Agent is what the server needs of the node behind it. Its methods are called from many goroutines. ctx
+// has a deadline, and ends early when the operator goes away. Errors are an *Error, or carry a sentinel of
+// package dict, or are taken for a bug.
+type Agent interface {
+	Membership
+	Tables
+	Snapshots
+}
+
+// Membership is about the node and the cluster.
+type Membership interface {
+	// Status never waits.
+	Status() Status
+	Members(ctx context.Context) ([]Member, error)
+
+	// Join makes the node look for its cluster at these gossip addresses, HOST or HOST:PORT.
+	Join(ctx context.Context, addresses []string) error
+
+	// Leave ends the node's membership. The agent stops after the reply.
+	Leave(ctx context.Context) error
+	Remove(ctx context.Context, name string) error
+
+	// TransferLeader hands leadership to a voter, to any other one when name is empty.
+	TransferLeader(ctx context.Context, name string) error
+}
+
+// Tables is about raft tables. Keys are taken byte for byte.
+type Tables interface {
+	// Tables fails where a lookup would: a node that has not caught up does not know its tables.
+	Tables(ctx context.Context) ([]TableInfo, error)
+	CreateTable(ctx context.Context, name, typ string) error
+	DropTable(ctx context.Context, name string) error
+
+	// Get reads the node's own memory or, with consistent, what the whole cluster has now.
+	Get(ctx context.Context, table string, key []byte, consistent bool) (value []byte, found bool, err error)
+	Put(ctx context.Context, table string, key, value []byte) error
+	Delete(ctx context.Context, table string, key []byte) (found bool, err error)
+
+	// Entries returns the entries whose keys begin with prefix, as they are at the time of the call, in the
+	// order of their keys.
+	Entries(ctx context.Context, table string, prefix []byte) (iter.Seq2[[]byte, []byte], error)
+
+	// Import makes the table equal to entries, which may be read once, in one step for every reader. When
+	// entries break off, ctx has ended before they stop, and nothing may change.
+	Import(ctx context.Context, table string, opts ImportOptions, entries iter.Seq2[[]byte, []byte]) (ImportResult, error)
+
+	// Diff returns what Import would change. What was said of entries there is true here.
+	Diff(ctx context.Context, table string, entries iter.Seq2[[]byte, []byte]) (iter.Seq[Change], error)
+}
+
+// Snapshots is about snapshot files.
+type Snapshots interface {
+	// SaveSnapshot fails before it writes, or because w does.
+	SaveSnapshot(ctx context.Context, w io.Writer) error
+
+	// RestoreSnapshot verifies all of r before it changes anything. Without names, the tables of the snapshot
+	// replace all tables; with names, these ones. It returns the names of the tables restored.
+	RestoreSnapshot(ctx context.Context, r io.Reader, names []string) ([]string, error)
+}

@@ -1,0 +1,208 @@
+package ops
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// apiVersion is the version of the API, in the header apiHeader of every reply.
+const apiVersion = "1"
+
+const (
+	apiHeader     = "Postraft-Api"
+	timeoutHeader = "Postraft-Timeout"
+
+	defaultTimeout = 10 * time.Second
+	maxTimeout     = time.Hour
+
+	// stallTimeout is how long a stream may stand still.
+	stallTimeout = 30 * time.Second
+)
+
+// ServerConfig says what a Server needs.
+type ServerConfig struct {
+	Path   string // of the socket
+	Agent  Agent
+	Logger *slog.Logger
+
+	// Allowed decides who may ask, by user id. Nil allows root and the user of this process.
+	Allowed func(uid int) bool
+}
+
+// A Server answers operators on a unix socket.
+type Server struct {
+	cfg  ServerConfig
+	ln   net.Listener
+	http *http.Server
+}
+
+// Listen makes the socket, in place of one that a dead agent left. Serve must follow.
+func Listen(cfg ServerConfig) (*Server, error) {
+	ln, err := listenUnix(cfg.Path)
+	if err != nil {
+		return nil, fmt.Errorf("listen for operators on %s: %w", cfg.Path, err)
+	}
+	if cfg.Allowed == nil {
+		own := os.Geteuid()
+		cfg.Allowed = func(uid int) bool { return uid == 0 || uid == own }
+	}
+	s := &Server{cfg: cfg, ln: ln}
+	s.http = &http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: 5 * time.Second,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			return context.WithValue(ctx, peerKey{}, peerUID(conn))
+		},
+	}
+	return s, nil
+}
+
+func listenUnix(path string) (net.Listener, error) {
+	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		conn.Close()
+		return nil, errors.New("another agent answers there")
+	}
+	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == os.ModeSocket {
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("replace the socket of a dead agent: %w", err)
+		}
+	}
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		ln.Close()
+		return nil, err
+	}
+	return ln, nil
+}
+
+// Serve answers until Shutdown.
+func (s *Server) Serve() error {
+	if err := s.http.Serve(s.ln); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve operators: %w", err)
+	}
+	return nil
+}
+
+// Shutdown takes no new requests and waits for those at hand. When ctx ends first they are cut off.
+func (s *Server) Shutdown(ctx context.Context) error {
+	if err := s.http.Shutdown(ctx); err != nil {
+		s.http.Close()
+		return fmt.Errorf("finish the requests of operators: %w", err)
+	}
+	return nil
+}
+
+type peerKey struct{}
+
+// peerUID returns the user at the other end, or -1.
+func peerUID(conn net.Conn) int {
+	raw, ok := conn.(*net.UnixConn)
+	if !ok {
+		return -1
+	}
+	sc, err := raw.SyscallConn()
+	if err != nil {
+		return -1
+	}
+	uid := -1
+	sc.Control(func(fd uintptr) {
+		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			uid = int(cred.Uid)
+		}
+	})
+	return uid
+}
+
+// A handlerFunc answers one request: it writes its reply, or returns an error before it has written anything.
+type handlerFunc func(w http.ResponseWriter, r *http.Request) error
+
+func (s *Server) handler() http.Handler {
+	h := &handlers{agent: s.cfg.Agent}
+	mux := http.NewServeMux()
+	for pattern, f := range map[string]handlerFunc{
+		"GET /v1/status":           h.status,
+		"GET /v1/members":          h.members,
+		"POST /v1/join":            h.join,
+		"POST /v1/leave":           h.leave,
+		"POST /v1/remove":          h.remove,
+		"POST /v1/transfer-leader": h.transferLeader,
+		"GET /v1/tables":           h.tables,
+		"GET /v1/table":            h.table,
+		"POST /v1/table":           h.createTable,
+		"DELETE /v1/table":         h.dropTable,
+		"POST /v1/table/get":       h.get,
+		"POST /v1/table/put":       h.put,
+		"POST /v1/table/delete":    h.delete,
+		"GET /v1/table/entries":    h.entries,
+		"POST /v1/table/import":    h.importTable,
+		"POST /v1/table/diff":      h.diff,
+		"GET /v1/snapshot":         h.saveSnapshot,
+		"POST /v1/snapshot":        h.restoreSnapshot,
+		"/":                        h.unknown,
+	} {
+		mux.Handle(pattern, s.guard(f))
+	}
+	return mux
+}
+
+// guard admits a request, bounds its time, and sends its error.
+func (s *Server) guard(f handlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(apiHeader, apiVersion)
+		uid, _ := r.Context().Value(peerKey{}).(int)
+		if !s.cfg.Allowed(uid) {
+			s.cfg.Logger.Warn("operator turned away", "uid", uid, "request", r.Method+" "+r.URL.Path)
+			sendError(w, Errorf(Denied, "user %d may not operate this agent", uid).Advise("run it as root or as the user of the agent"))
+			return
+		}
+		timeout := defaultTimeout
+		if text := r.Header.Get(timeoutHeader); text != "" {
+			d, err := time.ParseDuration(text)
+			if err != nil || d <= 0 {
+				sendError(w, Errorf(Usage, "timeout %q: want a duration such as 10s", text))
+				return
+			}
+			timeout = min(d, maxTimeout)
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), timeout)
+		defer cancel()
+		switch err := f(w, r.WithContext(ctx)); {
+		case err == nil:
+			s.cfg.Logger.Debug("operator request", "request", r.Method+" "+r.URL.Path, "uid", uid)
+		default:
+			e := Classify(err)
+			level := slog.LevelInfo
+			if e.Kind == Internal {
+				level = slog.LevelError
+			}
+			s.cfg.Logger.Log(ctx, level, "operator request failed", "request", r.Method+" "+r.URL.Path, "uid", uid, "err", err)
+			sendError(w, e)
+		}
+	})
+}
+
+func sendError(w http.ResponseWriter, e *Error) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(e.Kind.status())
+	json.NewEncoder(w).Encode(e) // who does not take it has gone
+}
+
+func sendJSON(w http.ResponseWriter, v any) error {
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(v) // who does not take it has gone
+	return nil
+}

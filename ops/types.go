@@ -1,0 +1,95 @@
+package ops
+
+// Status is what a node knows of itself.
+type Status struct {
+	Name         string      `json:"name"`
+	ID           string      `json:"id"`
+	Version      string      `json:"version"`
+	State        string      `json:"state"`  // leader, follower, candidate
+	Leader       string      `json:"leader"` // name; empty when none is known
+	Term         uint64      `json:"term"`
+	AppliedIndex uint64      `json:"applied_index"`
+	CommitIndex  uint64      `json:"commit_index"`
+	LastLogIndex uint64      `json:"last_log_index"`
+	Ready        bool        `json:"ready"` // lookups are answered
+	NotReady     string      `json:"not_ready,omitempty"`
+	Voters       []string    `json:"voters"`
+	Tables       []TableInfo `json:"tables"`
+	LastContact  float64     `json:"last_contact_seconds"` // since the leader was heard of; 0 on the leader
+	Address      string      `json:"address"`
+	Gossip       string      `json:"gossip"`
+	Warnings     []string    `json:"warnings,omitempty"`
+}
+
+// Member is a server of the cluster, or a node on its way to become one.
+type Member struct {
+	Name         string `json:"name"`
+	ID           string `json:"id"`
+	Address      string `json:"address"`
+	Role         string `json:"role"` // voter, nonvoter
+	Leader       bool   `json:"leader"`
+	Alive        string `json:"alive"` // alive, failed, left
+	Version      string `json:"version"`
+	AppliedIndex uint64 `json:"applied_index"` // 0 when the member did not answer
+}
+
+// TableInfo describes a table.
+type TableInfo struct {
+	Name    string `json:"name"`
+	Type    string `json:"type"`
+	Entries int    `json:"entries"`
+	Bytes   int64  `json:"bytes"`   // keys and values
+	Version uint64 `json:"version"` // raft index of the last change
+	Digest  string `json:"digest"`  // hexadecimal; equal for equal tables
+}
+
+// ImportOptions say what an import does.
+type ImportOptions struct {
+	Type   string // of a table that is not there yet; empty is hash
+	Merge  bool   // add and replace only
+	DryRun bool   // count and change nothing
+}
+
+// ImportResult counts the entries of an import.
+type ImportResult struct {
+	Table     string `json:"table"`
+	Added     int    `json:"added"`
+	Changed   int    `json:"changed"`
+	Removed   int    `json:"removed"`
+	Unchanged int    `json:"unchanged"`
+	Version   uint64 `json:"version"`
+	DryRun    bool   `json:"dry_run"`
+}
+
+// A Change is a difference at one key. Old is nil for a key that is new, New for one that goes.
+type Change struct{ Key, Old, New []byte }
+
+// Value answers a get.
+type Value struct {
+	Found bool   `json:"found"`
+	Value []byte `json:"value"`
+}
+
+// Deleted answers a delete.
+type Deleted struct {
+	Found bool `json:"found"`
+}
+
+// Restored answers the restore of a snapshot.
+type Restored struct {
+	Tables []string `json:"tables"`
+}
+
+type joinRequest struct {
+	Addresses []string `json:"addresses"`
+}
+
+type nameRequest struct {
+	Name string `json:"name"`
+}
+
+type entryRequest struct {
+	Key        []byte `json:"key"`
+	Value      []byte `json:"value,omitempty"`      // put
+	Consistent bool   `json:"consistent,omitempty"` // get: as of now for the whole cluster
+}
