@@ -1,0 +1,409 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"time"
+	"unicode/utf8"
+
+	"postraft/dict"
+)
+
+const (
+	readSize  = 4096
+	keepReply = 64 << 10 // a larger reply buffer is not kept
+	maxOpened = 1024     // tables that a connection remembers
+)
+
+// announcement is what a server says first, from Postfix 3.6 on.
+const announcement = "protocol\x00proxymap_protocol\x00\x00"
+
+// A conn is one connection. It belongs to one goroutine.
+type conn struct {
+	s   *Server
+	svc *Service
+	net.Conn
+	pid int
+
+	in       []byte // bytes received and not consumed
+	out      []byte // replies not sent yet
+	fold     []byte
+	list     attrList
+	req      request
+	approved *Approval // for which opened holds
+	opened   map[string]*handle
+}
+
+// A handle is a table as one connection knows it.
+type handle struct {
+	name   string // maptype:mapname
+	table  Table  // nil for local tables
+	denied bool
+	bad    bool // not a table name
+}
+
+// ServeConn serves one connection of the process pid, 0 when that is not known. It returns when the client
+// has gone or broke the limits, or when ctx has ended and the request at hand is answered. It does not close
+// nc.
+func (s *Server) ServeConn(ctx context.Context, nc net.Conn, svc *Service, pid int) {
+	svc.Counters.Connections.Add(1)
+	c := &conn{s: s, svc: svc, Conn: nc, pid: pid, in: make([]byte, 0, readSize)}
+	// Reading ends with ctx; a request that is being served goes on to its reply.
+	stop := context.AfterFunc(ctx, func() { nc.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if svc.Announce {
+		c.out = append(c.out, announcement...)
+		if !c.flush() {
+			return
+		}
+	}
+	for c.serveBuffered() && c.flush() && ctx.Err() == nil {
+		if !c.receive(ctx) {
+			return
+		}
+	}
+}
+
+// receive reads more. A partial request has to be completed within the time limit.
+func (c *conn) receive(ctx context.Context) bool {
+	if len(c.in) >= MaxList {
+		c.s.notices.warn(c.logger(), "request too long", "service", c.svc.Name, "limit", MaxList)
+		return false
+	}
+	if cap(c.in)-len(c.in) < readSize/2 {
+		c.in = append(make([]byte, 0, min(2*cap(c.in)+readSize, MaxList+readSize)), c.in...)
+	}
+	partial := len(c.in) > 0
+	if partial {
+		c.SetReadDeadline(time.Now().Add(c.s.cfg.RequestTimeout))
+		if ctx.Err() != nil {
+			c.SetReadDeadline(time.Unix(1, 0))
+		}
+	}
+	n, err := c.Read(c.in[len(c.in):cap(c.in)])
+	c.in = c.in[:len(c.in)+n]
+	if partial && err == nil {
+		c.SetReadDeadline(time.Time{})
+		if ctx.Err() != nil {
+			return false
+		}
+	}
+	if err != nil {
+		if partial && errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil {
+			c.s.notices.warn(c.logger(), "request not completed in time", "service", c.svc.Name, "pid", c.pid)
+		}
+		return n > 0 && errors.Is(err, io.EOF)
+	}
+	return true
+}
+
+// serveBuffered answers the whole requests that were received.
+func (c *conn) serveBuffered() bool {
+	used := 0
+	for used < len(c.in) {
+		size := c.list.parse(c.in[used:])
+		if size == 0 {
+			break
+		}
+		c.serveList(c.in[used : used+size])
+		used += size
+		if len(c.out) > keepReply && !c.flush() {
+			return false
+		}
+	}
+	switch {
+	case used == len(c.in):
+		if c.in = c.in[:0]; cap(c.in) > 4*readSize {
+			c.in = make([]byte, 0, readSize)
+		}
+	case used > 0:
+		c.in = c.in[:copy(c.in, c.in[used:])]
+	}
+	return true
+}
+
+// flush sends the replies. A client that does not take them is given up.
+func (c *conn) flush() bool {
+	if len(c.out) == 0 {
+		return true
+	}
+	c.SetWriteDeadline(time.Now().Add(c.s.cfg.RequestTimeout))
+	_, err := c.Write(c.out)
+	if cap(c.out) > keepReply {
+		c.out = nil
+	}
+	c.out = c.out[:0]
+	if err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+		c.s.notices.warn(c.logger(), "reply not taken in time", "service", c.svc.Name, "pid", c.pid)
+	}
+	return err == nil
+}
+
+// serveList answers one list, which is parsed into c.list.
+func (c *conn) serveList(raw []byte) {
+	r := &c.req
+	switch r.parse(&c.list, c.svc.Modern) {
+	case ignore:
+		c.s.notices.warn(c.logger(), "not a request", "service", c.svc.Name, "pid", c.pid)
+		return
+	case strange:
+		c.s.notices.warn(c.logger(), "request of unknown name", "service", c.svc.Name, "pid", c.pid)
+		c.out = appendEnd(appendUint(c.out, "status", uint32(statusBad)))
+		return
+	case reject:
+		c.s.notices.warn(c.logger(), "malformed request", "service", c.svc.Name, "pid", c.pid, "request", r.op.String())
+		c.out = r.appendReply(c.out, statusBad, nil, nil)
+		return
+	}
+	if (r.op == opUpdate || r.op == opDelete) && !c.svc.Write {
+		c.svc.Counters.Denied.Add(1)
+		c.s.notices.warn(c.logger(), "refusing "+dict.TrimProxy(string(r.table))+" "+r.op.String()+" request on non-proxywrite service", "service", c.svc.Name)
+		c.out = r.appendReply(c.out, statusDeny, nil, nil)
+		return
+	}
+	h := c.open(r.table)
+	switch {
+	case h.bad:
+		c.out = r.appendReply(c.out, statusBad, nil, nil)
+	case h.denied:
+		c.deny(h.name)
+		c.out = r.appendReply(c.out, statusDeny, nil, nil)
+	case h.table == nil:
+		c.forward(h, raw)
+	default:
+		c.serveRaft(h)
+	}
+}
+
+// open returns the handle of a table, deciding once for the connection whether it is approved.
+func (c *conn) open(name []byte) *handle {
+	if approved := c.svc.approved.Load(); approved != c.approved || len(c.opened) >= maxOpened {
+		c.approved, c.opened = approved, nil
+	}
+	if h, ok := c.opened[string(name)]; ok {
+		return h
+	}
+	h := &handle{name: dict.TrimProxy(string(name))}
+	parsed, err := dict.ParseName(h.name)
+	switch {
+	case err != nil:
+		h.bad = true
+		c.s.notices.warn(c.logger(), "malformed table name", "service", c.svc.Name, "table", h.name)
+	case !c.approved.Allows(h.name):
+		h.denied = true
+	case parsed.Type == dict.RaftType:
+		if err := dict.CheckTableName(parsed.Map); err != nil {
+			h.bad = true
+			c.s.notices.warn(c.logger(), "raft table of this name cannot exist", "service", c.svc.Name, "table", h.name, "err", err)
+			break
+		}
+		h.table = c.s.cfg.Tables.Table(parsed.Map)
+	case c.svc.Passthrough == nil:
+		h.denied = true
+	}
+	if c.opened == nil {
+		c.opened = map[string]*handle{}
+	}
+	c.opened[string(name)] = h
+	return h
+}
+
+// deny counts and logs a refused table in the words of proxymap(8), so that what greps for them goes on.
+func (c *conn) deny(table string) {
+	c.svc.Counters.Denied.Add(1)
+	parameter, access := c.svc.parameter()
+	if c.approved.Allows(table) {
+		c.s.notices.warn(c.logger(), "no way to local table: \""+table+"\"; "+c.svc.Hint, "service", c.svc.Name)
+		return
+	}
+	c.s.notices.warn(c.logger(), "request for unapproved table: \""+table+"\"", "service", c.svc.Name)
+	c.s.notices.warn(c.logger(), "to approve this table for "+access+" access, list proxy:"+table+" in main.cf:"+parameter, "service", c.svc.Name)
+}
+
+// forward hands a request to the stock service.
+func (c *conn) forward(h *handle, raw []byte) {
+	before := len(c.out)
+	ctx, cancel := context.WithTimeout(c.s.ctx, c.s.cfg.WriteTimeout)
+	defer cancel()
+	out, err := c.svc.Passthrough.Forward(ctx, c.out, raw)
+	if err == nil {
+		c.out = out
+		return
+	}
+	c.out = c.out[:before]
+	c.s.notices.warn(c.logger(), "local table not answered by the stock service", "service", c.svc.Name, "table", h.name, "err", err)
+	c.svc.Counters.Retries.Add(1)
+	r := &c.req
+	if r.op == opOpen {
+		r.flags = r.instance&^(dict.Fixed|dict.Pattern) | kindOf(h.name)
+		c.out = r.appendReply(c.out, statusOK, nil, nil)
+		return
+	}
+	c.out = r.appendReply(c.out, statusRetry, nil, nil)
+}
+
+// kindOf says how Postfix asks a local table of which nothing but the name is known.
+func kindOf(table string) dict.Flags {
+	name, _ := dict.ParseName(table)
+	switch name.Type {
+	case "cidr", "regexp", "pcre", "tcp", "socketmap", "randmap", "fail":
+		return dict.Pattern
+	default:
+		return dict.Fixed
+	}
+}
+
+func (c *conn) serveRaft(h *handle) {
+	r := &c.req
+	counters := &c.svc.Counters
+	switch r.op {
+	case opOpen:
+		r.flags = c.openFlags(h.table.Kind())
+		if c.svc.Write {
+			c.s.ensure(h.name, h.table, c.logger())
+		}
+		c.out = r.appendReply(c.out, statusOK, nil, nil)
+	case opLookup:
+		counters.Lookups.Add(1)
+		value, s := c.lookup(h)
+		if s == statusOK {
+			counters.Hits.Add(1)
+		}
+		c.out = r.appendReply(c.out, s, nil, value)
+	case opUpdate:
+		counters.Updates.Add(1)
+		c.out = r.appendReply(c.out, c.update(h), nil, nil)
+	case opDelete:
+		counters.Deletes.Add(1)
+		c.out = r.appendReply(c.out, c.remove(h), nil, nil)
+	case opSequence:
+		counters.Sequences.Add(1)
+		key, value, s := c.sequence(h)
+		c.out = r.appendReply(c.out, s, key, value)
+	}
+}
+
+// openFlags returns what an opened table is: what the client asked for, fixed or pattern, and whether the
+// UTF-8 work is done here (from Postfix 3.11 on, which leaves it to the server when that says so).
+func (c *conn) openFlags(kind dict.Flags) dict.Flags {
+	f := c.req.instance&^(dict.Fixed|dict.Pattern) | kind
+	if c.req.modern && f&dict.UTF8Request != 0 && c.svc.SMTPUTF8 {
+		f |= dict.UTF8Active
+	}
+	return f
+}
+
+// key returns the key to look up, folded where the client wants it. valid is false for a key that is not
+// UTF-8 where only UTF-8 keys count.
+func (c *conn) key(h *handle) (key []byte, valid bool) {
+	r := &c.req
+	if r.modern && r.flags&dict.UTF8Active != 0 && !utf8.Valid(r.key) {
+		c.s.notices.warn(c.logger(), "key is not UTF-8", "service", c.svc.Name, "table", h.name)
+		return nil, false
+	}
+	if r.flags&dict.FoldFix != 0 && h.table.Kind()&dict.Fixed != 0 {
+		c.fold = dict.AppendFold(c.fold[:0], r.key)
+		return c.fold, true
+	}
+	return r.key, true
+}
+
+func (c *conn) lookup(h *handle) ([]byte, status) {
+	key, valid := c.key(h)
+	if !valid {
+		return nil, statusNoKey
+	}
+	value, found, err := h.table.Lookup(key)
+	if err != nil {
+		return nil, c.failed(h, err)
+	}
+	if !found {
+		return nil, statusNoKey
+	}
+	if c.req.modern && c.req.flags&dict.UTF8Active != 0 && !utf8.Valid(value) {
+		c.s.notices.warn(c.logger(), "value is not UTF-8", "service", c.svc.Name, "table", h.name)
+		return nil, statusConfig
+	}
+	return value, statusOK
+}
+
+func (c *conn) update(h *handle) status {
+	key, valid := c.key(h)
+	if !valid || c.req.modern && c.req.flags&dict.UTF8Active != 0 && !utf8.Valid(c.req.value) {
+		return statusOK // Postfix's own tables do nothing and say so
+	}
+	ctx, cancel := context.WithTimeout(c.s.ctx, c.s.cfg.WriteTimeout)
+	defer cancel()
+	err := h.table.Update(ctx, key, c.req.value)
+	if errors.Is(err, dict.ErrNoTable) {
+		if err = h.table.Create(ctx); err == nil {
+			err = h.table.Update(ctx, key, c.req.value)
+		}
+	}
+	if err != nil {
+		return c.failed(h, err)
+	}
+	return statusOK
+}
+
+func (c *conn) remove(h *handle) status {
+	key, valid := c.key(h)
+	if !valid {
+		return statusOK
+	}
+	ctx, cancel := context.WithTimeout(c.s.ctx, c.s.cfg.WriteTimeout)
+	defer cancel()
+	found, err := h.table.Delete(ctx, key)
+	switch {
+	case err != nil:
+		return c.failed(h, err)
+	case !found:
+		return statusNoKey
+	}
+	return statusOK
+}
+
+func (c *conn) sequence(h *handle) (key, value []byte, s status) {
+	k := cursorKey{c.svc.Name, c.pid, h.name}
+	var last []byte
+	if c.req.next {
+		var end bool
+		if last, end = c.s.cursors.get(k); end {
+			return nil, nil, statusNoKey
+		}
+	}
+	key, value, found, err := h.table.Next(last)
+	if err != nil {
+		return nil, nil, c.failed(h, err)
+	}
+	c.s.cursors.set(k, key, !found)
+	if !found {
+		return nil, nil, statusNoKey
+	}
+	return key, value, statusOK
+}
+
+// failed logs why a request could not be served and returns its status.
+func (c *conn) failed(h *handle, err error) status {
+	s := statusOf(err)
+	if s == statusRetry {
+		c.svc.Counters.Retries.Add(1)
+	}
+	c.s.notices.warn(c.logger(), c.req.op.String()+" not served", "service", c.svc.Name, "table", h.name, "err", err)
+	return s
+}
+
+// statusOf turns an error of a table into a status. What is not known to be lasting is RETRY.
+func statusOf(err error) status {
+	switch {
+	case errors.Is(err, dict.ErrRetry):
+		return statusRetry
+	case errors.Is(err, dict.ErrConfig), errors.Is(err, dict.ErrBadSource):
+		return statusConfig
+	default:
+		return statusRetry
+	}
+}

@@ -1,0 +1,274 @@
+package proxy_test
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"postraft/dict"
+	"postraft/proxy"
+)
+
+// tables is a set of tables in memory. A name that was not set is a table that does not exist.
+type tables struct {
+	mu sync.Mutex
+	m  map[string]*table
+}
+
+type table struct {
+	set     *tables
+	name    string
+	kind    dict.Flags
+	entries map[string]string // nil: the table does not exist
+	always  string            // the value of every key
+	err     error             // of every access
+	block   bool              // writes wait for their deadline
+}
+
+func newTables() *tables { return &tables{m: map[string]*table{}} }
+
+func (s *tables) set(name string, t table) *table {
+	t.set, t.name = s, name
+	if t.kind == 0 {
+		t.kind = dict.Fixed
+	}
+	s.m[name] = &t
+	return &t
+}
+
+func (s *tables) Table(name string) proxy.Table {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t, ok := s.m[name]; ok {
+		return t
+	}
+	return s.set(name, table{})
+}
+
+func (t *table) ready() error {
+	if t.err == nil && t.entries == nil && t.always == "" {
+		return dict.ErrNoTable
+	}
+	return t.err
+}
+
+func (t *table) Lookup(key []byte) ([]byte, bool, error) {
+	t.set.mu.Lock()
+	defer t.set.mu.Unlock()
+	if err := t.ready(); err != nil {
+		return nil, false, err
+	}
+	if t.always != "" {
+		return []byte(t.always), true, nil
+	}
+	v, ok := t.entries[string(key)]
+	return []byte(v), ok, nil
+}
+
+func (t *table) Next(after []byte) (key, value []byte, found bool, err error) {
+	t.set.mu.Lock()
+	defer t.set.mu.Unlock()
+	if err := t.ready(); err != nil {
+		return nil, nil, false, err
+	}
+	var keys []string
+	for k := range t.entries {
+		if after == nil || k > string(after) {
+			keys = append(keys, k)
+		}
+	}
+	if len(keys) == 0 {
+		return nil, nil, false, nil
+	}
+	k := slices.Min(keys)
+	return []byte(k), []byte(t.entries[k]), true, nil
+}
+
+func (t *table) Kind() dict.Flags { return t.kind }
+
+func (t *table) Update(ctx context.Context, key, value []byte) error {
+	if t.block {
+		<-ctx.Done()
+		return dict.ErrUnknownOutcome
+	}
+	t.set.mu.Lock()
+	defer t.set.mu.Unlock()
+	if err := t.ready(); err != nil {
+		return err
+	}
+	t.entries[string(key)] = string(value)
+	return nil
+}
+
+func (t *table) Delete(ctx context.Context, key []byte) (bool, error) {
+	t.set.mu.Lock()
+	defer t.set.mu.Unlock()
+	if err := t.ready(); err != nil {
+		return false, err
+	}
+	_, ok := t.entries[string(key)]
+	delete(t.entries, string(key))
+	return ok, nil
+}
+
+func (t *table) Create(context.Context) error {
+	t.set.mu.Lock()
+	defer t.set.mu.Unlock()
+	if t.entries == nil {
+		t.entries = map[string]string{}
+	}
+	return nil
+}
+
+// harness is a Server on a Unix socket.
+type harness struct {
+	t      testing.TB
+	path   string
+	server *proxy.Server
+	svc    *proxy.Service
+	tables *tables
+}
+
+// serve starts a server; edit changes the service. It speaks the dialect of Postfix 3.7 unless told.
+func serve(t testing.TB, cfg proxy.Config, edit func(*proxy.Service)) *harness {
+	t.Helper()
+	set := newTables()
+	if cfg.Tables == nil {
+		cfg.Tables = set
+	}
+	svc := &proxy.Service{Name: "proxywrite", Write: true, SMTPUTF8: true}
+	svc.SetVersion("3.7.11")
+	svc.Approve(proxy.ApproveAllRaft())
+	if edit != nil {
+		edit(svc)
+	}
+	h := &harness{t: t, path: filepath.Join(t.TempDir(), "s"), server: proxy.New(cfg), svc: svc, tables: set}
+	ln, err := net.Listen("unix", h.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- h.server.Serve(ctx, ln, svc) }()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Error("the server does not end")
+		}
+		h.server.Close()
+	})
+	return h
+}
+
+// client is a Postfix process.
+type client struct {
+	t testing.TB
+	net.Conn
+	buf []byte
+}
+
+func (h *harness) dial() *client {
+	h.t.Helper()
+	conn, err := net.Dial("unix", h.path)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { conn.Close() })
+	c := &client{t: h.t, Conn: conn}
+	if h.svc.Announce {
+		c.want("protocol|proxymap_protocol||")
+	}
+	return c
+}
+
+// send writes text with its bars as NUL bytes.
+func (c *client) send(text string) {
+	c.t.Helper()
+	if _, err := c.Write([]byte(strings.ReplaceAll(text, "|", "\x00"))); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// want reads as many bytes as text has and compares.
+func (c *client) want(text string) {
+	c.t.Helper()
+	if got := c.read(len(text)); got != text {
+		c.t.Fatalf("got  %q\nwant %q", got, text)
+	}
+}
+
+// read returns the next n bytes, NUL as bars.
+func (c *client) read(n int) string {
+	c.t.Helper()
+	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	for len(c.buf) < n {
+		b := make([]byte, 4096)
+		m, err := c.Read(b)
+		c.buf = append(c.buf, b[:m]...)
+		if err != nil {
+			c.t.Fatalf("read after %q: %v", c.buf, err)
+		}
+	}
+	got := c.buf[:n]
+	c.buf = c.buf[n:]
+	return string(bytes.ReplaceAll(got, []byte{0}, []byte{'|'}))
+}
+
+// closed waits for the server to close the connection.
+func (c *client) closed() {
+	c.t.Helper()
+	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil {
+		c.t.Fatal("the connection stays open")
+	} else if ne, ok := err.(net.Error); ok && ne.Timeout() {
+		c.t.Fatal("the connection was not closed in time")
+	}
+}
+
+// dialRaw connects without reading the announcement.
+func (h *harness) dialRaw() net.Conn {
+	h.t.Helper()
+	conn, err := net.Dial("unix", h.path)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// list reads one whole attribute list, NUL as bars.
+func (c *client) list() string {
+	c.t.Helper()
+	var got strings.Builder
+	for {
+		name := c.field()
+		got.WriteString(name + "|")
+		if name == "" {
+			return got.String()
+		}
+		got.WriteString(c.field() + "|")
+	}
+}
+
+func (c *client) field() string {
+	c.t.Helper()
+	var b []byte
+	for {
+		s := c.read(1)
+		if s == "|" {
+			return string(b)
+		}
+		b = append(b, s...)
+	}
+}

@@ -1,0 +1,387 @@
+package proxy_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"postraft/dict"
+	"postraft/proxy"
+)
+
+const lookupA = "request|lookup|table|raft:t|flags|0|key|a||"
+
+// TestServer_Statuses ensures that each error of a table has its status, that an open of an approved table is
+// OK whatever the table's state, and that only surely absent keys are NOKEY.
+func TestServer_Statuses(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		err  error
+		want string
+	}{
+		{"retry", dict.ErrRetry, "2"},
+		{"wrapped", fmt.Errorf("no leader: %w", dict.ErrRetry), "2"},
+		{"no table", dict.ErrNoTable, "2"},
+		{"unknown outcome", dict.ErrUnknownOutcome, "2"},
+		{"config", dict.ErrConfig, "5"},
+		{"read only", dict.ErrReadOnly, "5"},
+		{"bad source", dict.ErrBadSource, "5"},
+		{"anything else", errors.New("surprise"), "2"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := serve(t, proxy.Config{}, nil)
+			tb := h.tables.set("t", table{entries: map[string]string{"a": "1"}, err: tc.err})
+			c := h.dial()
+			c.send("request|open|table|raft:t|flags|0||")
+			c.want("status|0|flags|16||")
+			for _, r := range []struct{ request, rest string }{
+				{lookupA, "value||"},
+				{"request|delete|table|raft:t|flags|0|key|a||", ""},
+				{"request|update|table|raft:t|flags|0|key|a|value|1||", ""},
+				{"request|sequence|table|raft:t|flags|0|function|0||", "key||value||"},
+			} {
+				if tc.err == dict.ErrNoTable && strings.Contains(r.request, "|update|") {
+					continue // makes the table
+				}
+				c.send(r.request)
+				c.want("status|" + tc.want + "|" + r.rest + "|")
+			}
+			h.tables.mu.Lock()
+			tb.err = nil
+			h.tables.mu.Unlock()
+			c.send(lookupA)
+			c.want("status|0|value|1||")
+			c.send("request|lookup|table|raft:t|flags|0|key|b||")
+			c.want("status|1|value|||")
+		})
+	}
+}
+
+// TestServer_CreatesOnWrite ensures that opening an approved raft table on a proxywrite service makes it, and
+// that on a proxymap service it does not.
+func TestServer_CreatesOnWrite(t *testing.T) {
+	for _, write := range []bool{true, false} {
+		h := serve(t, proxy.Config{}, func(svc *proxy.Service) { svc.Write = write })
+		c := h.dial()
+		c.send(lookupA)
+		c.want("status|2|value|||")
+		c.send("request|open|table|raft:t|flags|0||")
+		c.want("status|0|flags|16||")
+		if !write {
+			c.send(lookupA)
+			c.want("status|2|value|||")
+			continue
+		}
+		for got := ""; got != "status|1|value|||"; {
+			c.send(lookupA)
+			if got = c.list(); got != "status|1|value|||" && got != "status|2|value|||" {
+				t.Fatal(got)
+			}
+		}
+		c.send("request|update|table|raft:other|flags|0|key|a|value|1||")
+		c.want("status|0||")
+	}
+}
+
+// TestServer_Deny ensures that unapproved and unreachable tables are refused with the log lines of
+// proxymap(8), which name the parameter, and that a new approval holds at once.
+func TestServer_Deny(t *testing.T) {
+	var log syncBuffer
+	h := serve(t, proxy.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, func(svc *proxy.Service) {
+		svc.Write = false
+		svc.Approve(proxy.ParseApproval("proxy:hash:/etc/aliases"))
+		svc.Hint = "keep the stock service"
+	})
+	h.tables.set("t", table{entries: map[string]string{"a": "1"}})
+	c := h.dial()
+	for _, table := range []string{"raft:t", "hash:/etc/aliases", "hash:/etc/other"} {
+		c.send("request|open|table|" + table + "|flags|0||")
+		c.want("status|4|flags|0||")
+		c.send("request|lookup|table|" + table + "|flags|0|key|k||")
+		c.want("status|4|value|||")
+	}
+	c.send("request|update|table|raft:t|flags|0|key|a|value|1||")
+	c.want("status|4||")
+	c.send("request|open|table|nocolon|flags|0||")
+	c.want("status|3|flags|0||")
+	for _, want := range []string{`request for unapproved table: \"raft:t\"`,
+		"to approve this table for read-only access, list proxy:raft:t in main.cf:proxy_read_maps",
+		"refusing raft:t update request on non-proxywrite service", "keep the stock service"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("no %s in the log:\n%s", want, log.String())
+		}
+	}
+	if n := strings.Count(log.String(), `unapproved table: \"raft:t\"`); n != 1 {
+		t.Errorf("logged %d times", n)
+	}
+	h.svc.Approve(proxy.ParseApproval("proxy:raft:t"))
+	c.send(lookupA)
+	c.want("status|0|value|1||")
+}
+
+// TestServer_Pipelined ensures that requests that arrive together, or in any pieces, are answered in order.
+func TestServer_Pipelined(t *testing.T) {
+	h := serve(t, proxy.Config{}, nil)
+	entries := map[string]string{}
+	var requests, replies strings.Builder
+	for i := range 500 {
+		fmt.Fprintf(&requests, "request|lookup|table|raft:t|flags|0|key|k%d||", i)
+		fmt.Fprintf(&replies, "status|0|value|v%d||", i)
+		entries[fmt.Sprint("k", i)] = fmt.Sprint("v", i)
+	}
+	h.tables.set("t", table{entries: entries})
+	c := h.dial()
+	c.send(requests.String())
+	c.want(replies.String())
+	for _, b := range []byte(lookupA) {
+		c.send(string(b))
+	}
+	c.want("status|1|value|||")
+}
+
+// TestServer_Sequence ensures that a scan goes on by key: past deleted and inserted entries, on another
+// connection of the same process, and to the end, where it stays.
+func TestServer_Sequence(t *testing.T) {
+	h := serve(t, proxy.Config{}, nil)
+	h.tables.set("t", table{entries: map[string]string{"a": "1", "c": "3", "e": "5", "": "0"}})
+	first, next := "request|sequence|table|raft:t|flags|0|function|0||", "request|sequence|table|raft:t|flags|0|function|1||"
+	c := h.dial()
+	c.send(next) // without a first: the beginning
+	c.want("status|0|key||value|0||")
+	c.send(next)
+	c.want("status|0|key|a|value|1||")
+	c.send("request|delete|table|raft:t|flags|0|key|a||request|update|table|raft:t|flags|0|key|b|value|2||")
+	c.want("status|0||status|0||")
+	c.Close()
+	c = h.dial()
+	for _, want := range []string{"status|0|key|b|value|2||", "status|0|key|c|value|3||", "status|0|key|e|value|5||", "status|1|key||value|||", "status|1|key||value|||"} {
+		c.send(next)
+		c.want(want)
+	}
+	c.send(first)
+	c.want("status|0|key||value|0||")
+}
+
+// TestServer_Garbage ensures that nothing a client sends harms another client or is answered wrongly.
+func TestServer_Garbage(t *testing.T) {
+	h := serve(t, proxy.Config{RequestTimeout: 200 * time.Millisecond}, nil)
+	h.tables.set("t", table{entries: map[string]string{"a": "1"}})
+	good := h.dial()
+	check := func() {
+		t.Helper()
+		good.send(lookupA)
+		good.want("status|0|value|1||")
+	}
+	c := h.dial()
+	c.send("|") // an empty list
+	c.send("hello|world||")
+	c.send("request|frobnicate|more|stuff||")
+	c.want("status|3||")
+	c.send("request|lookup|table|raft:t|flags|-1|key|a||request|lookup|table|raft:t|flags|0|key|a|extra|x||")
+	c.want("status|3|value|||status|0|value|1||")
+	c.send(strings.Repeat("n|v|", 10000) + "|")
+	c.send(lookupA)
+	c.want("status|0|value|1||")
+	check()
+
+	half := h.dial()
+	half.send("request|lookup|table|raft:t")
+	half.closed()
+	check()
+
+	endless := h.dial()
+	chunk := bytes.Repeat([]byte{'x'}, 64<<10)
+	sent := 0
+	for sent < 8<<20 {
+		n, err := endless.Write(chunk)
+		if sent += n; err != nil {
+			break
+		}
+	}
+	if sent > proxy.MaxList+1<<20 {
+		t.Errorf("the server took %d bytes of one request", sent)
+	}
+	check()
+
+	deaf := h.dial() // asks and never reads
+	many := strings.Repeat(strings.ReplaceAll(lookupA, "|", "\x00"), 1000)
+	deaf.SetWriteDeadline(time.Now().Add(10 * time.Second))
+	for {
+		if _, err := deaf.Write([]byte(many)); err != nil {
+			if ne, ok := err.(net.Error); ok && ne.Timeout() {
+				t.Error("a client that does not read was not given up")
+			}
+			break
+		}
+	}
+	check()
+}
+
+// TestServer_IdleConnections ensures that 500 idle connections cost little and stay.
+func TestServer_IdleConnections(t *testing.T) {
+	h := serve(t, proxy.Config{RequestTimeout: 50 * time.Millisecond}, nil)
+	h.tables.set("t", table{entries: map[string]string{"a": "1"}})
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	var idle []*client
+	for range 500 {
+		c := h.dial()
+		c.send(lookupA)
+		c.want("status|0|value|1||")
+		c.buf = nil
+		idle = append(idle, c)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	each := (int64(after.HeapAlloc+after.StackInuse) - int64(before.HeapAlloc+before.StackInuse)) / 500
+	t.Logf("%d bytes for each idle connection, both ends", each)
+	if each > 40<<10 {
+		t.Errorf("%d bytes for each idle connection", each)
+	}
+	for _, c := range idle {
+		c.send(lookupA)
+		c.want("status|0|value|1||")
+	}
+}
+
+// TestServer_WriteDeadline ensures that a write that nobody answers is RETRY within its deadline.
+func TestServer_WriteDeadline(t *testing.T) {
+	h := serve(t, proxy.Config{WriteTimeout: 100 * time.Millisecond}, nil)
+	h.tables.set("t", table{entries: map[string]string{}, block: true})
+	c := h.dial()
+	began := time.Now()
+	c.send("request|update|table|raft:t|flags|0|key|a|value|1||")
+	c.want("status|2||")
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("answered after %v", took)
+	}
+}
+
+// TestServer_Stops ensures that a server that is told to stop answers the request at hand and closes idle
+// connections.
+func TestServer_Stops(t *testing.T) {
+	set := newTables()
+	set.set("t", table{entries: map[string]string{}, block: true})
+	s := proxy.New(proxy.Config{Tables: set, WriteTimeout: 300 * time.Millisecond})
+	defer s.Close()
+	svc := &proxy.Service{Name: "proxywrite", Write: true}
+	svc.Approve(proxy.ApproveAllRaft())
+	path := filepath.Join(t.TempDir(), "s")
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var ended sync.WaitGroup
+	ended.Go(func() { s.Serve(ctx, ln, svc) })
+	h := &harness{t: t, path: path, svc: svc}
+	idle, busy := h.dial(), h.dial()
+	for _, c := range []*client{idle, busy} {
+		c.send("request|open|table|raft:t|flags|0||")
+		c.want("status|0|flags|16||")
+	}
+	busy.send("request|update|table|raft:t|flags|0|key|a|value|1||")
+	for svc.Counters.Updates.Load() == 0 {
+		runtime.Gosched()
+	}
+	cancel()
+	busy.want("status|2||")
+	busy.closed()
+	idle.closed()
+	ended.Wait()
+}
+
+// stock is a stock proxymap service that answers every request with one reply.
+func stock(t *testing.T, reply string) (path string, closeAll func()) {
+	path = filepath.Join(t.TempDir(), "stock")
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var conns []net.Conn
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			conns = append(conns, c)
+			mu.Unlock()
+			go func() {
+				c.Write([]byte("protocol\x00proxymap_protocol\x00\x00"))
+				b := make([]byte, 4096)
+				for {
+					if _, err := c.Read(b); err != nil {
+						return
+					}
+					c.Write([]byte(strings.ReplaceAll(reply, "|", "\x00")))
+				}
+			}()
+		}
+	}()
+	closeAll = func() {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, c := range conns {
+			c.Close()
+		}
+		conns = nil
+	}
+	t.Cleanup(func() { ln.Close(); closeAll() })
+	return path, closeAll
+}
+
+// TestServer_Passthrough ensures that approved local tables are answered by the stock service, over
+// connections that may have gone stale, and are RETRY when it is away.
+func TestServer_Passthrough(t *testing.T) {
+	path, closeAll := stock(t, "status|0|value|local||")
+	h := serve(t, proxy.Config{}, func(svc *proxy.Service) {
+		svc.Approve(proxy.ParseApproval("proxy:unix:passwd.byname, proxy:cidr:/etc/c, proxy:raft:t"))
+		svc.Passthrough = &proxy.Stock{Announce: true, Dial: func(ctx context.Context) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
+		}}
+	})
+	h.tables.set("t", table{entries: map[string]string{"a": "1"}})
+	c := h.dial()
+	ask := "request|lookup|table|unix:passwd.byname|flags|0|key|root||"
+	c.send(ask + lookupA + ask)
+	c.want("status|0|value|local||status|0|value|1||status|0|value|local||")
+	closeAll()
+	c.send(ask)
+	c.want("status|0|value|local||")
+	closeAll()
+	path = "/nonexistent"
+	c.send(ask)
+	c.want("status|2|value|||")
+	c.send("request|open|table|unix:passwd.byname|flags|0||request|open|table|cidr:/etc/c|flags|0||")
+	c.want("status|0|flags|16||status|0|flags|32||")
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(b)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
