@@ -80,7 +80,8 @@ type ImportResult struct {
 
 // Import makes a table equal to entries, which ascend strictly by key, or with Merge adds them to it. Every
 // reader on every node sees the table before or the table after. The table is created if need be; where
-// nothing differs nothing is written. It holds a packed copy of the entries while it works.
+// nothing differs nothing is written. It holds a packed copy of the entries while it works. Entries that break
+// off must end ctx before they stop.
 //
 // A small difference travels as one conditional entry. A large one is staged: the whole table goes out in
 // chunks, invisible, and one more entry puts it in place.
@@ -94,6 +95,9 @@ func (n *Node) Import(ctx context.Context, name string, opts ImportOptions, entr
 	next, err := packed.Build(entries)
 	if err != nil {
 		return ImportResult{}, fmt.Errorf("import into table %s: %w: %w", name, dict.ErrBadSource, err)
+	}
+	if ctx.Err() != nil { // entries may have broken off: half of them must not become the table
+		return ImportResult{}, fmt.Errorf("import into table %s: %w", name, context.Cause(ctx))
 	}
 	var result ImportResult
 	for range deltaAttempts {
