@@ -16,15 +16,14 @@ type Source struct {
 	bytes int64
 }
 
-// sourceRef points to an entry in the arena. The head of the key, as a big-endian number, decides most
-// comparisons without a look at the arena.
+// sourceRef points to an entry in the arena. The head is eight bytes of the key, as a big-endian number, and
+// lets sort compare without a look at the arena.
 type sourceRef struct {
-	head   uint64
-	off    int64
-	klen   uint32
-	vlen   uint32
-	line   uint32
-	unused uint32
+	head uint64
+	off  int64
+	klen uint32
+	vlen uint32
+	line uint32
 }
 
 func (s *Source) key(r sourceRef) []byte { return s.arena[r.off : r.off+int64(r.klen)] }
@@ -39,11 +38,8 @@ func (s *Source) value(r sourceRef) []byte {
 func LoadSource(r io.Reader, opts SourceOptions) (*Source, []Problem, error) {
 	s := &Source{}
 	warnings, err := ReadSource(r, opts, func(e SourceEntry) error {
-		var head [8]byte
-		copy(head[:], e.Key)
 		s.refs = append(s.refs, sourceRef{
-			head: binary.BigEndian.Uint64(head[:]), off: int64(len(s.arena)),
-			klen: uint32(len(e.Key)), vlen: uint32(len(e.Value)), line: uint32(e.Line),
+			off: int64(len(s.arena)), klen: uint32(len(e.Key)), vlen: uint32(len(e.Value)), line: uint32(e.Line),
 		})
 		s.arena = append(append(s.arena, e.Key...), e.Value...)
 		return nil
@@ -51,18 +47,7 @@ func LoadSource(r io.Reader, opts SourceOptions) (*Source, []Problem, error) {
 	if err != nil {
 		return nil, warnings, err
 	}
-	slices.SortFunc(s.refs, func(a, b sourceRef) int {
-		if a.head != b.head {
-			if a.head < b.head {
-				return -1
-			}
-			return 1
-		}
-		if c := bytes.Compare(s.key(a), s.key(b)); c != 0 {
-			return c
-		}
-		return int(a.line) - int(b.line)
-	})
+	s.sort(s.refs, 0)
 	warnings, err = s.dedupe(opts, warnings)
 	if err != nil {
 		return nil, warnings, err
@@ -71,6 +56,38 @@ func LoadSource(r io.Reader, opts SourceOptions) (*Source, []Problem, error) {
 		s.bytes += int64(r.klen) + int64(r.vlen)
 	}
 	return s, warnings, nil
+}
+
+// sort sorts refs, whose keys agree in their first depth bytes, by key and then by line: eight bytes at a
+// time, going deeper only where these agree. A key that has ended counts as zero bytes, which no key holds.
+func (s *Source) sort(refs []sourceRef, depth int) {
+	for i := range refs {
+		var head [8]byte
+		if key := s.key(refs[i]); len(key) > depth {
+			copy(head[:], key[depth:])
+		}
+		refs[i].head = binary.BigEndian.Uint64(head[:])
+	}
+	slices.SortFunc(refs, func(a, b sourceRef) int {
+		switch {
+		case a.head < b.head:
+			return -1
+		case a.head > b.head:
+			return 1
+		default:
+			return int(a.line) - int(b.line)
+		}
+	})
+	for from := 0; from < len(refs); {
+		to := from + 1
+		for to < len(refs) && refs[to].head == refs[from].head {
+			to++
+		}
+		if ended := refs[from].head&0xff == 0; to-from > 1 && !ended {
+			s.sort(refs[from:to], depth+8)
+		}
+		from = to
+	}
 }
 
 // dedupe leaves the first of the entries of each key.
