@@ -86,6 +86,7 @@ func (s *service) frontEnd(instance proxy.Instance, status *master.Status) (*han
 		Path:      filepath.Join(s.runDir(), "handoff.sock"),
 		Hello:     hello,
 		Connect:   s.connect,
+		Stopped:   s.stopped,
 		Serve:     own.ServeConn,
 		DialStock: dial,
 		Served: func() {
@@ -116,6 +117,15 @@ func (s *service) connect(path string) (conn *net.UnixConn, err error) {
 	}
 	s.outside.Do(func() { conn, err = handoff.Connect(path) })
 	return conn, err
+}
+
+// stopped reads /proc, from outside the chroot if there is one.
+func (s *service) stopped(pid int) (stopped bool) {
+	if s.outside == nil {
+		return handoff.Stopped(pid)
+	}
+	s.outside.Do(func() { stopped = handoff.Stopped(pid) })
+	return stopped
 }
 
 // stock returns how to connect to the stock proxymap service, nil if the operator names none. The working

@@ -1,10 +1,13 @@
 package handoff
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"net"
+	"os"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -16,6 +19,7 @@ import (
 type agentLink struct {
 	*link
 	front *FrontEnd
+	pid   int // of the agent, 0 when it is not known
 
 	dials chan struct{} // a place for each dial under way
 	wg    sync.WaitGroup
@@ -28,7 +32,11 @@ type agentLink struct {
 }
 
 func newAgentLink(f *FrontEnd, l *link) *agentLink {
-	return &agentLink{link: l, front: f, dials: make(chan struct{}, maxDials), conns: map[uint64]int{}}
+	a := &agentLink{link: l, front: f, dials: make(chan struct{}, maxDials), conns: map[uint64]int{}}
+	if cred, err := peerOf(l.conn); err == nil {
+		a.pid = int(cred.Pid)
+	}
+	return a
 }
 
 // give hands fd over and keeps it too, until the agent is done with it. When it returns false, fd is still
@@ -127,8 +135,12 @@ func (l *agentLink) handle(ctx context.Context, m message) {
 	}
 }
 
-// ping asks the agent for a sign of life while it holds connections of ours. Attempts are counted, not
-// time: a front end that was itself held up must not blame the agent.
+// stoppedAfter is the number of unanswered pings after which the agent may be found stopped.
+const stoppedAfter = 2
+
+// ping asks the agent for a sign of life while it holds connections of ours. An agent that is stopped is
+// given up at once; one that merely is slow may yet answer its clients, and for them that is better than
+// RETRY. Pings are counted, not time: a front end that was itself held up must not blame the agent.
 func (l *agentLink) ping(ctx context.Context, cancel context.CancelCauseFunc) {
 	tick := time.NewTicker(l.front.cfg.Ping)
 	defer tick.Stop()
@@ -140,7 +152,7 @@ func (l *agentLink) ping(ctx context.Context, cancel context.CancelCauseFunc) {
 		}
 		l.mu.Lock()
 		watch := len(l.conns) > 0
-		hung := l.unanswered >= l.front.cfg.Patience
+		unanswered := l.unanswered
 		if watch {
 			l.unanswered++
 		} else {
@@ -149,13 +161,24 @@ func (l *agentLink) ping(ctx context.Context, cancel context.CancelCauseFunc) {
 		l.mu.Unlock()
 		switch {
 		case !watch:
-		case hung:
+		case unanswered >= l.front.cfg.Patience, unanswered >= stoppedAfter && l.front.cfg.Stopped(l.pid):
 			cancel(errHung)
 			return
 		default:
 			l.reply(message{Kind: kindPing}, -1)
 		}
 	}
+}
+
+// Stopped reads the state of a process. It needs /proc.
+func Stopped(pid int) bool {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return false
+	}
+	// PID (NAME) STATE ...: the name may hold parentheses, what follows it does not.
+	state := stat[bytes.LastIndexByte(stat, ')')+1:]
+	return len(state) > 1 && (state[1] == 'T' || state[1] == 't')
 }
 
 // reply sends m; a link that cannot take it ends.

@@ -27,9 +27,9 @@
 // # What happens when
 //
 // The front end keeps a second descriptor of each connection that it handed over, for one purpose: when the
-// agent dies or stops answering pings for a second, the front end shuts these connections down. A Postfix
-// client with a request on its way then waits one second and asks again; the front end itself answers, with
-// RETRY, until the agent is back. Clients without a request on their way notice nothing.
+// agent dies, is stopped by a signal or leaves pings unanswered for some seconds, the front end shuts these
+// connections down. A Postfix client with a request on its way then waits one second and asks again; the front
+// end itself answers, with RETRY, until the agent is back. Clients without a request on their way notice nothing.
 //
 // When the front end goes (postfix reload, stop), the agent finishes the requests at hand and closes the
 // connections that came over that link, as the stock proxymap(8) does: the next connection brings a new front end

@@ -21,6 +21,10 @@ type FrontEndConfig struct {
 	// from one goroutine.
 	Connect func(path string) (*net.UnixConn, error)
 
+	// Stopped reports whether the process pid is known to be stopped by a signal; nil means Stopped of this
+	// package. It is called when pings go unanswered.
+	Stopped func(pid int) bool
+
 	// Serve serves a connection here, while there is no agent. It returns when the client has gone, or
 	// soon after ctx has ended: then after the request at hand, if there is one.
 	Serve func(ctx context.Context, conn net.Conn)
@@ -45,8 +49,8 @@ type FrontEndConfig struct {
 
 const (
 	defaultRetry    = 200 * time.Millisecond
-	defaultPing     = 150 * time.Millisecond
-	defaultPatience = 5
+	defaultPing     = 200 * time.Millisecond
+	defaultPatience = 20
 	linkTimeout     = time.Second     // for the greeting, and for one message to be taken
 	dialTimeout     = time.Second     // for the stock service to take a connection
 	maxDials        = 64              // at a time
@@ -73,6 +77,9 @@ type FrontEnd struct {
 func NewFrontEnd(cfg FrontEndConfig) *FrontEnd {
 	if cfg.Connect == nil {
 		cfg.Connect = Connect
+	}
+	if cfg.Stopped == nil {
+		cfg.Stopped = Stopped
 	}
 	if cfg.Retry == 0 {
 		cfg.Retry = defaultRetry

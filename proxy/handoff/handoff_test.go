@@ -8,6 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -262,9 +264,14 @@ func TestFrontEnd_AgentComesAndGoes(t *testing.T) {
 	within(t, time.Second, "log", f.log.has("agent is back"))
 }
 
-// TestFrontEnd_HungAgent ensures that connections of an agent that stops answering are ended within 1 s,
-// so that their clients get RETRY from the front end instead of hanging.
+// TestFrontEnd_HungAgent ensures that connections of an agent that is stopped, or answers nothing for long, are
+// ended, so that their clients get RETRY from the front end instead of hanging.
 func TestFrontEnd_HungAgent(t *testing.T) {
+	t.Run("silent", func(t *testing.T) { testHung(t, false) })
+	t.Run("stopped", func(t *testing.T) { testHung(t, true) })
+}
+
+func testHung(t *testing.T, stopped bool) {
 	path := filepath.Join(t.TempDir(), "s")
 	ln, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
 	if err != nil {
@@ -283,7 +290,7 @@ func TestFrontEnd_HungAgent(t *testing.T) {
 		}
 		hung <- conn // and not a word more
 	}()
-	f := startFront(t, FrontEndConfig{Path: path})
+	f := startFront(t, FrontEndConfig{Path: path, Ping: 20 * time.Millisecond, Stopped: func(int) bool { return stopped }})
 	conn := <-hung
 	defer conn.Close()
 	client := f.client(t)
@@ -297,7 +304,8 @@ func TestFrontEnd_HungAgent(t *testing.T) {
 	if who, err := ask(client); err == nil {
 		t.Fatalf("answered by %q", who)
 	}
-	if took := time.Since(began); took > 2*time.Second {
+	took := time.Since(began)
+	if patience := 20 * 20 * time.Millisecond; !stopped && took < patience/2 || took > 2*time.Second {
 		t.Errorf("client of a hung agent waited %v", took)
 	}
 	within(t, 3*time.Second, "front end answers", f.answeredBy(t, "front"))
@@ -482,5 +490,30 @@ func TestUsage(t *testing.T) {
 	case <-idle.spent:
 	case <-time.After(5 * time.Second):
 		t.Error("not spent for idleness")
+	}
+}
+
+// TestStopped ensures that a stopped process is told from a running one.
+func TestStopped(t *testing.T) {
+	cmd := exec.Command("sleep", "60")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
+	if Stopped(cmd.Process.Pid) || Stopped(os.Getpid()) {
+		t.Error("running process called stopped")
+	}
+	if err := cmd.Process.Signal(unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	within(t, 5*time.Second, "stop", func() error {
+		if !Stopped(cmd.Process.Pid) {
+			return errors.New("called running")
+		}
+		return nil
+	})
+	if Stopped(0) {
+		t.Error("no process called stopped")
 	}
 }

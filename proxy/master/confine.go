@@ -2,6 +2,7 @@ package master
 
 import (
 	"fmt"
+	"os"
 	"os/user"
 	"runtime"
 	"strconv"
@@ -78,23 +79,34 @@ type Outside struct {
 func NewOutside() (*Outside, error) {
 	o := &Outside{calls: make(chan func()), done: make(chan struct{})}
 	started := make(chan error)
-	go func() {
-		defer close(o.done)
-		// The thread is never unlocked, so it ends with this goroutine and runs nothing else.
-		runtime.LockOSThread()
-		err := unix.Unshare(unix.CLONE_FS)
-		started <- err
-		if err != nil {
-			return
-		}
-		for call := range o.calls {
-			call()
-		}
-	}()
+	go o.run(started)
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("keep a thread outside the chroot: %w", err)
 	}
 	return o, nil
+}
+
+func (o *Outside) run(started chan<- error) {
+	runtime.LockOSThread()
+	if unix.Gettid() == os.Getpid() {
+		// The main thread's root is what /proc shows of the process: leave it to Confine. While it is
+		// held here, the next attempt gets another one.
+		again := make(chan error)
+		go o.run(again)
+		started <- <-again
+		runtime.UnlockOSThread()
+		return
+	}
+	// The thread is never unlocked, so it ends with this goroutine and runs nothing else.
+	defer close(o.done)
+	err := unix.Unshare(unix.CLONE_FS)
+	started <- err
+	if err != nil {
+		return
+	}
+	for call := range o.calls {
+		call()
+	}
 }
 
 // Do runs call outside and waits for it.
