@@ -309,7 +309,7 @@ func TestClient_NoAgent(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode of the socket: %v %v, want 0600", info.Mode(), err)
 	}
-	if _, err := Listen(ServerConfig{Path: path}); err == nil || !strings.Contains(err.Error(), "another agent") {
+	if _, err := Listen(ServerConfig{Path: path}); err == nil || !strings.Contains(err.Error(), "another process") {
 		t.Errorf("second agent on one socket: %v", err)
 	}
 	s.Shutdown(context.Background())

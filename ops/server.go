@@ -45,9 +45,9 @@ type Server struct {
 	http *http.Server
 }
 
-// Listen makes the socket, in place of one that a dead agent left. Serve must follow.
+// Listen makes the socket, in place of one that a dead agent left. Shutdown closes it.
 func Listen(cfg ServerConfig) (*Server, error) {
-	ln, err := listenUnix(cfg.Path)
+	ln, err := ListenUnix(cfg.Path, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("listen for operators on %s: %w", cfg.Path, err)
 	}
@@ -68,10 +68,11 @@ func Listen(cfg ServerConfig) (*Server, error) {
 	return s, nil
 }
 
-func listenUnix(path string) (net.Listener, error) {
+// ListenUnix listens on a Unix stream socket with this mode, in place of one that a dead process left.
+func ListenUnix(path string, mode os.FileMode) (net.Listener, error) {
 	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
 		conn.Close()
-		return nil, errors.New("another agent answers there")
+		return nil, errors.New("another process answers there")
 	}
 	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == os.ModeSocket {
 		if err := os.Remove(path); err != nil {
@@ -82,7 +83,7 @@ func listenUnix(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
+	if err := os.Chmod(path, mode); err != nil {
 		ln.Close()
 		return nil, err
 	}
@@ -99,6 +100,7 @@ func (s *Server) Serve() error {
 
 // Shutdown takes no new requests and waits for those at hand. When ctx ends first they are cut off.
 func (s *Server) Shutdown(ctx context.Context) error {
+	defer s.ln.Close() // Shutdown leaves it open when there was no Serve
 	if err := s.http.Shutdown(ctx); err != nil {
 		s.http.Close()
 		return fmt.Errorf("finish the requests of operators: %w", err)

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+
+	"postraft/cluster"
+	"postraft/dict"
+	"postraft/fsm"
+	"postraft/fsm/packed"
+	"postraft/ops"
+	"postraft/proxy"
+)
+
+// operated is a node as the operator's API wants it.
+type operated struct{ node *cluster.Node }
+
+var _ ops.Agent = operated{}
+
+// opsError sorts the errors of cluster for the operator.
+func opsError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, cluster.ErrNoMember):
+		return ops.Errorf(ops.NotFound, "%v", err).Advise("list the members with: postraft members")
+	case errors.Is(err, cluster.ErrRefused):
+		return ops.Errorf(ops.Refused, "%v", err)
+	case errors.Is(err, cluster.ErrExists):
+		return ops.Errorf(ops.Exists, "%v", err)
+	case errors.Is(err, fsm.ErrBadSnapshot):
+		return ops.Errorf(ops.BadData, "%v", err).Advise("nothing was changed")
+	default:
+		return err // by the sentinels of package dict
+	}
+}
+
+func tableInfo(t fsm.TableInfo) ops.TableInfo {
+	return ops.TableInfo{Name: t.Name, Type: t.Type, Entries: t.Entries, Bytes: t.Bytes, Version: t.Version, Digest: t.Digest.String()}
+}
+
+func tableInfos(tables []fsm.TableInfo) []ops.TableInfo {
+	infos := make([]ops.TableInfo, 0, len(tables))
+	for _, t := range tables {
+		infos = append(infos, tableInfo(t))
+	}
+	return infos
+}
+
+func (o operated) Status() ops.Status {
+	s := o.node.Status()
+	voters := s.Voters
+	if voters == nil {
+		voters = []string{}
+	}
+	return ops.Status{
+		Name: s.Name, ID: s.ID, Version: version, State: s.State, Leader: s.Leader, Term: s.Term,
+		AppliedIndex: s.AppliedIndex, CommitIndex: s.CommitIndex, LastLogIndex: s.LastLogIndex,
+		Ready: s.Ready, NotReady: s.NotReady, Voters: voters, Tables: tableInfos(s.Tables),
+		LastContact: s.LastContact.Seconds(), Address: s.Address, Gossip: s.Gossip, Warnings: s.Warnings,
+	}
+}
+
+func (o operated) Members(ctx context.Context) ([]ops.Member, error) {
+	members, err := o.node.Members(ctx)
+	if err != nil {
+		return nil, opsError(err)
+	}
+	list := make([]ops.Member, 0, len(members))
+	for _, m := range members {
+		list = append(list, ops.Member{
+			Name: m.Name, ID: m.ID, Address: m.Address, Role: m.Role, Leader: m.Leader, Alive: m.Alive, Version: m.Version, AppliedIndex: m.AppliedIndex,
+		})
+	}
+	return list, nil
+}
+
+func (o operated) Join(ctx context.Context, addresses []string) error {
+	if err := o.node.Join(ctx, addresses); err != nil {
+		return ops.Errorf(ops.Retry, "%v", err).Advise("check the address, and that both nodes have the same secret")
+	}
+	return nil
+}
+
+func (o operated) Leave(ctx context.Context) error { return opsError(o.node.Leave(ctx)) }
+
+func (o operated) Remove(ctx context.Context, name string) error {
+	return opsError(o.node.Remove(ctx, name))
+}
+
+func (o operated) TransferLeader(ctx context.Context, name string) error {
+	return opsError(o.node.TransferLeader(ctx, name))
+}
+
+func (o operated) Tables(context.Context) ([]ops.TableInfo, error) {
+	s, err := o.node.State()
+	if err != nil {
+		return nil, opsError(err)
+	}
+	return tableInfos(s.Tables()), nil
+}
+
+func (o operated) CreateTable(ctx context.Context, name, typ string) error {
+	return opsError(o.node.CreateTable(ctx, name, typ))
+}
+
+func (o operated) DropTable(ctx context.Context, name string) error {
+	return opsError(o.node.DropTable(ctx, name))
+}
+
+func (o operated) Get(ctx context.Context, table string, key []byte, consistent bool) (value []byte, found bool, err error) {
+	if consistent {
+		value, found, err = o.node.LookupConsistent(ctx, table, key)
+	} else {
+		value, found, err = o.node.Table(table).Lookup(key)
+	}
+	return value, found, atTable(table, err)
+}
+
+// atTable adds the table to an error that does not name it.
+func atTable(table string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return opsError(fmt.Errorf("table %s: %w", table, err))
+}
+
+func (o operated) Put(ctx context.Context, table string, key, value []byte) error {
+	return opsError(o.node.Table(table).Update(ctx, key, value))
+}
+
+func (o operated) Delete(ctx context.Context, table string, key []byte) (bool, error) {
+	found, err := o.node.Table(table).Delete(ctx, key)
+	return found, opsError(err)
+}
+
+func (o operated) Entries(_ context.Context, table string, prefix []byte) (iter.Seq2[[]byte, []byte], error) {
+	s, err := o.node.State()
+	if err != nil {
+		return nil, opsError(err)
+	}
+	t, ok := s.Table(table)
+	if !ok {
+		return nil, atTable(table, dict.ErrNoTable)
+	}
+	return t.Prefix(prefix), nil
+}
+
+func (o operated) Import(ctx context.Context, table string, opts ops.ImportOptions, entries iter.Seq2[[]byte, []byte]) (ops.ImportResult, error) {
+	r, err := o.node.Import(ctx, table, cluster.ImportOptions{Type: opts.Type, Merge: opts.Merge, DryRun: opts.DryRun}, entries)
+	if err != nil {
+		return ops.ImportResult{}, opsError(err)
+	}
+	return ops.ImportResult{Added: r.Added, Changed: r.Changed, Removed: r.Removed, Unchanged: r.Unchanged, Version: r.Version}, nil
+}
+
+func (o operated) Diff(ctx context.Context, table string, entries iter.Seq2[[]byte, []byte]) (iter.Seq[ops.Change], error) {
+	next, err := packed.Build(entries)
+	if err != nil {
+		return nil, ops.Errorf(ops.BadData, "diff with table %s: %v", table, err)
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err := o.node.ReadIndex(ctx); err != nil {
+		return nil, opsError(err)
+	}
+	s, err := o.node.State()
+	if err != nil {
+		return nil, opsError(err)
+	}
+	var old *packed.Table
+	if t, ok := s.Table(table); ok {
+		old = t.Table
+	}
+	return func(yield func(ops.Change) bool) {
+		for c := range fsm.Diff(old, next) {
+			if !yield(ops.Change{Key: c.Key, Old: c.Old, New: c.New}) {
+				return
+			}
+		}
+	}, nil
+}
+
+func (o operated) SaveSnapshot(ctx context.Context, w io.Writer) error {
+	return opsError(o.node.SaveSnapshot(ctx, w))
+}
+
+func (o operated) RestoreSnapshot(ctx context.Context, r io.Reader, names []string) ([]string, error) {
+	restored, err := o.node.RestoreSnapshot(ctx, r, names)
+	return restored, opsError(err)
+}
+
+// served is a node as the proxymap server wants it.
+type served struct{ node *cluster.Node }
+
+// Table implements proxy.Tables.
+func (s served) Table(name string) proxy.Table { return s.node.Table(name) }

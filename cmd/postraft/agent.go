@@ -1,0 +1,286 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"postraft/cluster"
+	"postraft/cluster/trust"
+	"postraft/ops"
+	"postraft/proxy"
+	"postraft/proxy/handoff"
+)
+
+const (
+	// stopTime is what a clean stop may take. Each part of it is bounded; this is the last resort.
+	stopTime = 4800 * time.Millisecond
+
+	// Tables are large blocks that the collector need not look into, so collecting often costs little and
+	// keeps the process near the size of its tables.
+	collectPercent = 40
+)
+
+func (a *app) agentCmd() *cobra.Command {
+	s := newSettings()
+	cmd := &cobra.Command{
+		Use:   "agent",
+		Short: "Run the agent of this host",
+		Long: `Runs the agent of this host until SIGTERM or SIGINT. Each flag is also a line "flag_name = value" of the
+configuration file, in the syntax of main.cf, and an environment variable POSTRAFT_FLAG_NAME; the command line
+comes before the environment, and that before the file. SIGHUP reads the file again: the log level and the tables
+that are approved on the sockets change at once.`,
+		Args: cobra.NoArgs,
+		RunE: action(func(ctx context.Context, _ []string) error {
+			if err := s.load(a.environ); err != nil {
+				return err
+			}
+			return a.runAgent(ctx, s)
+		}),
+	}
+	cmd.Flags().AddFlagSet(s.flags)
+	for _, name := range []string{"json", "timeout"} { // they mean nothing here
+		cmd.Flags().String(name, "", "")
+		cmd.Flags().MarkHidden(name)
+	}
+	return cmd
+}
+
+// An agent is everything that runs in an agent's process.
+type agent struct {
+	app      *app
+	settings *settings
+	level    *slog.LevelVar
+	log      *slog.Logger
+
+	node    *cluster.Node
+	admin   *ops.Server
+	handoff *handoff.Server
+	proxy   *proxy.Server
+	read    *direct
+	write   *direct
+
+	tasks  sync.WaitGroup
+	failed chan error // why something that should run for ever ended
+}
+
+func (a *app) runAgent(ctx context.Context, s *settings) error {
+	g := &agent{app: a, settings: s, level: &slog.LevelVar{}, failed: make(chan error, 8)}
+	g.level.Set(s.logLevel)
+	log, closeLog, err := newLogger(s, g.level, a.err)
+	if err != nil {
+		return err
+	}
+	defer closeLog()
+	g.log = log
+	for _, w := range s.warnings {
+		log.Warn("configuration", "warning", w)
+	}
+	if _, ok := a.lookup("GOGC"); !ok {
+		debug.SetGCPercent(collectPercent)
+	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	if err := g.open(ctx); err != nil {
+		g.closeAll()
+		return err
+	}
+	serving, stopServing := context.WithCancel(context.Background())
+	defer stopServing()
+	g.serve(serving)
+	log.Info("agent runs", "node", s.name, "version", version, "run_dir", s.runDir)
+	g.notify("READY=1")
+	err = g.wait(ctx, hup)
+	g.notify("STOPPING=1")
+	signal.Reset(os.Interrupt, syscall.SIGTERM) // the second one ends the process at once
+	return errors.Join(err, g.stop(stopServing))
+}
+
+// open starts the node and opens all sockets.
+func (g *agent) open(ctx context.Context) error {
+	s := g.settings
+	secret, err := trust.ReadSecretFile(s.secretFile)
+	if err != nil {
+		return configError("%v", err)
+	}
+	if err := os.MkdirAll(s.runDir, 0o755); err != nil {
+		return configError("make run directory: %v", err)
+	}
+	if g.node, err = cluster.Open(ctx, cluster.Config{
+		Name: s.name, DataDir: s.dataDir, Bind: s.bind, Gossip: s.gossip, Advertise: s.advertise,
+		Join: s.join, BootstrapExpect: s.bootstrapExpect, Nonvoter: s.nonvoter, Voters: s.voters,
+		Secret: secret, LogStore: s.logStore, MaxStaleness: s.maxStaleness, HeartbeatTimeout: s.heartbeat,
+		Version: version, Logger: g.log,
+	}); err != nil {
+		return configError("%v", err)
+	}
+	if g.admin, err = ops.Listen(ops.ServerConfig{Path: filepath.Join(s.runDir, adminSocket), Agent: operated{g.node}, Logger: g.log}); err != nil {
+		return configError("%v", err)
+	}
+	instance, err := askPostfix(ctx, s)
+	if err != nil {
+		return err
+	}
+	owner := mailOwner(instance)
+	g.proxy = proxy.New(proxy.Config{Tables: served{g.node}, Logger: g.log})
+	if g.handoff, err = handoff.Listen(handoff.Config{
+		Path: filepath.Join(s.runDir, handoffSocket), UIDs: userIDs(owner), Open: handoff.Sessions(g.proxy), Logger: g.log,
+	}); err != nil {
+		return configError("%v", err)
+	}
+	g.read = newDirect("proxymap", false, s.passthroughRead, g.log)
+	g.write = newDirect("proxywrite", true, s.passthroughWrite, g.log)
+	g.read.speak(s, instance)
+	g.write.speak(s, instance)
+	g.approve(s, instance)
+	if err := g.read.listen(s.proxymapSockets, owner); err != nil {
+		return err
+	}
+	return g.write.listen(s.proxywriteSockets, owner)
+}
+
+// approve sets which tables the agent's own sockets serve.
+func (g *agent) approve(s *settings, instance proxy.Instance) {
+	for _, d := range []*direct{g.read, g.write} {
+		if n := d.approve(s, instance); n == 0 && len(d.sockets) > 0 {
+			g.log.Warn("no table is approved on the sockets of the service: set proxy_read_maps or proxy_write_maps", "service", d.service.Name)
+		}
+	}
+}
+
+// serve starts the tasks that end with ctx.
+func (g *agent) serve(ctx context.Context) {
+	g.task(g.admin.Serve)
+	g.task(func() error { return g.handoff.Serve(ctx) })
+	for _, d := range []*direct{g.read, g.write} {
+		for _, ln := range d.sockets {
+			g.task(func() error { return g.proxy.Serve(ctx, ln, &d.service) })
+		}
+	}
+}
+
+func (g *agent) task(f func() error) {
+	g.tasks.Go(func() {
+		if err := f(); err != nil {
+			g.failed <- err
+		}
+	})
+}
+
+// wait returns when the agent shall stop: nil when it was told to.
+func (g *agent) wait(ctx context.Context, hup <-chan os.Signal) error {
+	for {
+		select {
+		case <-ctx.Done():
+			g.log.Info("agent stops")
+			return nil
+		case <-g.node.Done():
+			if err := g.node.Err(); err != nil {
+				return ops.Errorf(ops.Internal, "the node has ended: %v", err).Advise("the log says more")
+			}
+			g.log.Info("agent stops: its node has left the cluster")
+			return nil
+		case err := <-g.failed:
+			return ops.Errorf(ops.Internal, "%v", err)
+		case <-hup:
+			g.reload(ctx)
+		}
+	}
+}
+
+// reload takes over what can change at run time.
+func (g *agent) reload(ctx context.Context) {
+	next, err := g.settings.reload(g.app.environ)
+	if err != nil {
+		g.log.Error("configuration not taken over", "err", err)
+		return
+	}
+	for _, w := range next.warnings {
+		g.log.Warn("configuration", "warning", w)
+	}
+	instance, err := askPostfix(ctx, next)
+	if err != nil {
+		g.log.Error("configuration not taken over", "err", err)
+		return
+	}
+	g.level.Set(next.logLevel)
+	g.approve(next, instance)
+	if names := g.settings.fixed(next); len(names) > 0 {
+		g.log.Warn("changed settings wait for a restart of the agent", "settings", names)
+	}
+	g.log.Info("configuration read again")
+}
+
+// stop ends everything: first what asks the node, so that writes at hand are answered, then the node, which
+// hands leadership over.
+func (g *agent) stop(stopServing func()) error {
+	done := make(chan struct{})
+	go func() { // its owner is the select below; past the deadline the process ends with it
+		defer close(done)
+		stopServing()
+		bounded(time.Second, func(ctx context.Context) {
+			if err := g.admin.Shutdown(ctx); err != nil {
+				g.log.Warn("operators were cut off", "err", err)
+			}
+		})
+		served := make(chan struct{})
+		go func() { g.tasks.Wait(); close(served) }()
+		select {
+		case <-served:
+		case <-time.After(time.Second): // writes that wait for a leader: they end with the node
+		}
+		bounded(3*time.Second, func(ctx context.Context) {
+			if err := g.node.Close(ctx); err != nil {
+				g.log.Warn("node did not end cleanly", "err", err)
+			}
+		})
+		<-served
+		g.closeAll()
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-time.After(stopTime):
+		return ops.Errorf(ops.Internal, "not everything ended within %v", stopTime)
+	}
+}
+
+func bounded(d time.Duration, f func(context.Context)) {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	f(ctx)
+}
+
+// closeAll closes what is open.
+func (g *agent) closeAll() {
+	for _, d := range []*direct{g.read, g.write} {
+		if d != nil {
+			d.close()
+		}
+	}
+	if g.proxy != nil {
+		g.proxy.Close()
+	}
+	if g.admin != nil {
+		bounded(time.Second, func(ctx context.Context) { g.admin.Shutdown(ctx) })
+	}
+	if g.node != nil {
+		bounded(3*time.Second, func(ctx context.Context) { g.node.Close(ctx) })
+	}
+}
+
+func (g *agent) notify(state string) {
+	if err := g.app.notify(state); err != nil {
+		g.log.Warn("systemd not told", "err", err)
+	}
+}

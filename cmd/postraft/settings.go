@@ -1,0 +1,370 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"postraft/cluster/store"
+	"postraft/dict"
+	"postraft/ops"
+)
+
+const (
+	defaultConfigFile = "/etc/postraft/postraft.cf"
+	envPrefix         = "POSTRAFT_"
+)
+
+// settings are the settings of an agent.
+type settings struct {
+	config  string
+	name    string
+	dataDir string
+	runDir  string
+
+	bind            string
+	gossip          string
+	advertise       string
+	join            []string
+	bootstrapExpect int
+	nonvoter        bool
+	voters          int
+	secretFile      string
+	logStore        string
+	heartbeat       time.Duration
+	maxStaleness    time.Duration
+
+	proxymapSockets   []string
+	proxywriteSockets []string
+	readMaps          string
+	writeMaps         string
+	approveRaft       bool
+	passthroughRead   string
+	passthroughWrite  string
+	postfixConfig     string
+	mailVersion       string
+
+	logLevel  slog.Level
+	logFormat string
+	syslog    bool
+
+	flags    *pflag.FlagSet
+	warnings []string // about the configuration, for the log
+}
+
+// A setting is one flag. parse checks a value and returns what puts it in place.
+type setting struct {
+	kind  string
+	parse func(text string) (apply func(), err error)
+	text  func() string
+}
+
+// String, Set and Type implement pflag.Value.
+func (s *setting) String() string {
+	if s.text == nil {
+		return ""
+	}
+	return s.text()
+}
+func (s *setting) Type() string { return s.kind }
+func (s *setting) Set(text string) error {
+	apply, err := s.parse(text)
+	if err == nil {
+		apply()
+	}
+	return err
+}
+
+// newSettings returns the defaults, and the flags that change them.
+func newSettings() *settings {
+	host, err := os.Hostname()
+	if err != nil {
+		host = ""
+	}
+	host, _, _ = strings.Cut(host, ".")
+	s := &settings{
+		name: host, dataDir: "/var/lib/postraft", runDir: defaultRunDir, bind: "0.0.0.0:7950", gossip: "0.0.0.0:7951", voters: 5,
+		secretFile: "/etc/postraft/secret", logStore: store.WAL, heartbeat: 600 * time.Millisecond, logFormat: "text",
+		flags: pflag.NewFlagSet("agent", pflag.ContinueOnError),
+	}
+	s.register()
+	return s
+}
+
+func (s *settings) register() {
+	f := s.flags
+	text := func(name string, to *string, kind, usage string, check func(string) error) {
+		f.Var(&setting{kind, func(v string) (func(), error) {
+			if check != nil {
+				if err := check(v); err != nil {
+					return nil, err
+				}
+			}
+			return func() { *to = v }, nil
+		}, func() string { return *to }}, name, usage)
+	}
+	list := func(name string, to *[]string, kind, usage string) {
+		f.Var(&setting{kind, func(v string) (func(), error) {
+			words := strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' })
+			return func() { *to = append(*to, words...) }, nil
+		}, func() string { return strings.Join(*to, ",") }}, name, usage)
+	}
+	number := func(name string, to *int, least int, usage string) {
+		f.Var(&setting{"N", func(v string) (func(), error) {
+			n, err := strconv.Atoi(v)
+			if err != nil || n < least {
+				return nil, fmt.Errorf("want a number from %d on", least)
+			}
+			return func() { *to = n }, nil
+		}, func() string { return strconv.Itoa(*to) }}, name, usage)
+	}
+	duration := func(name string, to *time.Duration, least time.Duration, usage string) {
+		f.Var(&setting{"DURATION", func(v string) (func(), error) {
+			d, err := time.ParseDuration(v)
+			if v == "0" {
+				d, err = 0, nil
+			}
+			if err != nil || d < least {
+				return nil, fmt.Errorf("want a duration from %v on, such as 500ms, 10s, 2m", least)
+			}
+			return func() { *to = d }, nil
+		}, func() string { return to.String() }}, name, usage)
+	}
+	yes := func(name string, to *bool, usage string) {
+		f.VarPF(&setting{"yes|no", func(v string) (func(), error) {
+			b, err := parseBool(v)
+			return func() { *to = b }, err
+		}, func() string { return strconv.FormatBool(*to) }}, name, "", usage).NoOptDefVal = "yes"
+	}
+	text("config", &s.config, "FILE", "configuration file (default "+defaultConfigFile+" if there)", nil)
+	text("name", &s.name, "NAME", "the node's name, unique in the cluster", checkNodeName)
+	text("data-dir", &s.dataDir, "DIR", "raft log, votes, snapshots, node id", notEmpty)
+	text("run-dir", &s.runDir, "DIR", "admin.sock and handoff.sock", checkRunDir)
+	text("bind", &s.bind, "ADDR:PORT", "raft and node-to-node requests: TCP, mutual TLS", checkAddress)
+	text("gossip", &s.gossip, "ADDR:PORT", "memberlist, TCP and UDP, encrypted", checkAddress)
+	text("advertise", &s.advertise, "ADDR", "address the other nodes use (default chosen from the interfaces)", checkHost)
+	list("join", &s.join, "HOST[:PORT]", "gossip address of any member, retried until it works; repeatable")
+	number("bootstrap-expect", &s.bootstrapExpect, 0, "form a new cluster once `N` such nodes see each other; 1 forms it alone")
+	yes("nonvoter", &s.nonvoter, "a read replica: never votes")
+	number("voters", &s.voters, 1, "how many voters the cluster keeps")
+	text("secret-file", &s.secretFile, "FILE", "the cluster secret (postraft keygen)", notEmpty)
+	text("log-store", &s.logStore, "wal|bolt", "where the raft log is kept", oneOf(store.WAL, store.Bolt))
+	duration("heartbeat-timeout", &s.heartbeat, 50*time.Millisecond, "how long a follower waits for its leader; at least three times the longest round trip")
+	duration("max-staleness", &s.maxStaleness, 0, "answer RETRY to lookups after so long without a leader; 0 is never")
+	list("proxymap-socket", &s.proxymapSockets, "PATH", "serve proxymap there, without master(8); repeatable")
+	list("proxywrite-socket", &s.proxywriteSockets, "PATH", "serve proxywrite there, without master(8); repeatable")
+	text("proxy-read-maps", &s.readMaps, "LIST", "tables approved on the proxymap sockets (default Postfix's own)", nil)
+	text("proxy-write-maps", &s.writeMaps, "LIST", "tables approved on the proxywrite sockets (default Postfix's own)", nil)
+	yes("approve-all-raft", &s.approveRaft, "approve every raft table on the sockets")
+	text("passthrough-read", &s.passthroughRead, "SOCKET", "the stock proxymap(8), for local tables on the proxymap sockets", nil)
+	text("passthrough-write", &s.passthroughWrite, "SOCKET", "the stock proxywrite, for local tables on the proxywrite sockets", nil)
+	text("postfix-config", &s.postfixConfig, "DIR", "the Postfix instance to ask (default postconf's own)", nil)
+	text("mail-version", &s.mailVersion, "V", "Postfix version that decides the dialect of the sockets (default the installed one's, else 3.7)", checkMailVersion)
+	f.Var(&setting{"LEVEL", func(v string) (func(), error) {
+		var l slog.Level
+		if err := oneOf("debug", "info", "warn", "error")(v); err != nil {
+			return nil, err
+		}
+		return func() { s.logLevel = l }, l.UnmarshalText([]byte(v))
+	}, func() string { return strings.ToLower(s.logLevel.String()) }}, "log-level", "debug, info, warn, error")
+	text("log-format", &s.logFormat, "text|json", "how log lines look", oneOf("text", "json"))
+	yes("syslog", &s.syslog, "log to the mail facility of syslog instead of standard error")
+}
+
+// load completes settings that came from the command line with those of the environment and of the
+// configuration file.
+func (s *settings) load(environ []string) error {
+	env := map[string]string{}
+	for _, e := range environ {
+		if k, v, ok := strings.Cut(e, "="); ok && strings.HasPrefix(k, envPrefix) {
+			env[k] = v
+		}
+	}
+	path, must := s.config, true
+	if path == "" {
+		path = env[envPrefix+"CONFIG"]
+	}
+	if path == "" {
+		path, must = defaultConfigFile, false
+	}
+	file, err := s.readFile(path, must)
+	if err != nil {
+		return err
+	}
+	s.flags.VisitAll(func(f *pflag.Flag) {
+		if err != nil || f.Changed {
+			return
+		}
+		variable := envPrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		if v, ok := env[variable]; ok && f.Name != "config" {
+			if e := f.Value.Set(v); e != nil {
+				err = configError("environment variable %s=%q: %v", variable, v, e)
+			}
+		} else if apply, ok := file[f.Name]; ok {
+			apply()
+		}
+		delete(env, variable)
+	})
+	if err != nil {
+		return err
+	}
+	s.flags.Visit(func(f *pflag.Flag) { delete(env, envPrefix+strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))) })
+	for k := range env { // not an error: other programs name variables, too
+		s.warnings = append(s.warnings, "environment variable "+k+" is no setting of the agent")
+	}
+	if s.name == "" {
+		return configError("this host has no name; choose one with --name")
+	}
+	return nil
+}
+
+// readFile reads the configuration file, in the syntax of main.cf, and checks all that it says. It returns
+// what puts each setting in place.
+func (s *settings) readFile(path string, must bool) (map[string]func(), error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) && !must {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, configError("read configuration: %v", err)
+	}
+	defer f.Close()
+	values, lines := map[string]func(){}, map[string]int{}
+	for line, err := range dict.LogicalLines(f) {
+		if err != nil {
+			return nil, configError("%s: %v", path, err)
+		}
+		if line.Comment {
+			continue
+		}
+		name, value, ok := strings.Cut(string(line.Text), "=")
+		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
+		if !ok || line.Orphan || name == "" {
+			return nil, configError("%s line %d: want: name = value", path, line.Line)
+		}
+		flag := s.flags.Lookup(strings.ReplaceAll(name, "_", "-"))
+		if flag == nil || strings.Contains(name, "-") || name == "config" {
+			return nil, configError("%s line %d: there is no setting %q", path, line.Line, name).Advise("see: postraft agent --help, or postraft.cf(5)")
+		}
+		apply, err := flag.Value.(*setting).parse(value)
+		if err != nil {
+			return nil, configError("%s line %d: %s = %s: %v", path, line.Line, name, value, err)
+		}
+		if earlier, twice := lines[flag.Name]; twice {
+			s.warnings = append(s.warnings, fmt.Sprintf("%s line %d: %s overrides line %d", path, line.Line, name, earlier))
+		}
+		values[flag.Name], lines[flag.Name] = apply, line.Line
+	}
+	return values, nil
+}
+
+// reload reads environment and file again, with the same command line.
+func (s *settings) reload(environ []string) (*settings, error) {
+	next := newSettings()
+	var err error
+	s.flags.Visit(func(f *pflag.Flag) {
+		err = cmp.Or(err, next.flags.Set(f.Name, f.Value.String()))
+	})
+	if err == nil {
+		err = next.load(environ)
+	}
+	return next, err
+}
+
+// fixed lists the settings that differ and need a restart.
+func (s *settings) fixed(next *settings) []string {
+	var names []string
+	s.flags.VisitAll(func(f *pflag.Flag) {
+		switch f.Name {
+		case "log-level", "proxy-read-maps", "proxy-write-maps", "approve-all-raft", "mail-version", "postfix-config":
+		default:
+			if next.flags.Lookup(f.Name).Value.String() != f.Value.String() {
+				names = append(names, f.Name)
+			}
+		}
+	})
+	return names
+}
+
+func configError(format string, args ...any) *ops.Error {
+	return ops.Errorf(ops.Config, format, args...)
+}
+
+func parseBool(v string) (bool, error) {
+	switch strings.ToLower(v) {
+	case "yes", "true", "on", "1":
+		return true, nil
+	case "no", "false", "off", "0":
+		return false, nil
+	}
+	return false, errors.New("want yes or no")
+}
+
+func notEmpty(v string) error {
+	if v == "" {
+		return errors.New("it must not be empty")
+	}
+	return nil
+}
+
+func checkNodeName(v string) error {
+	if len(v) > 64 || dict.CheckTableName(v) != nil {
+		return errors.New("want 1 to 64 of A-Z a-z 0-9 . _ -")
+	}
+	return nil
+}
+
+// checkRunDir sees to it that the sockets fit into a socket address.
+func checkRunDir(v string) error {
+	const most = 107 - len("/"+handoffSocket)
+	if len(v) > most {
+		return fmt.Errorf("longer than %d bytes: the paths of its sockets would not fit", most)
+	}
+	return notEmpty(v)
+}
+
+func checkAddress(v string) error {
+	host, port, err := net.SplitHostPort(v)
+	if err != nil {
+		return errors.New("want ADDR:PORT")
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return errors.New("want a port from 1 to 65535")
+	}
+	return checkHost(host)
+}
+
+func checkHost(v string) error {
+	if strings.ContainsAny(v, " \t/,[]") {
+		return errors.New("want an address or a host name")
+	}
+	return nil
+}
+
+func oneOf(words ...string) func(string) error {
+	return func(v string) error {
+		for _, w := range words {
+			if v == w {
+				return nil
+			}
+		}
+		return fmt.Errorf("want %s", strings.Join(words, ", "))
+	}
+}
+
+func checkMailVersion(v string) error {
+	if !regexp.MustCompile(`^[0-9]+\.[0-9]+([.-].*)?$`).MatchString(v) {
+		return errors.New("want a version such as 3.7.11")
+	}
+	return nil
+}

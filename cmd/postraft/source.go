@@ -1,0 +1,121 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"iter"
+
+	"github.com/spf13/cobra"
+
+	"postraft/dict"
+	"postraft/ops"
+)
+
+// load reads the source text of a table from a file, or from standard input for "-".
+func (a *app) load(file string, opts dict.SourceOptions) (*dict.Source, error) {
+	name := file
+	if file == "-" {
+		name = "standard input"
+	}
+	var source *dict.Source
+	var warnings []dict.Problem
+	var badText error
+	err := a.withFile(file, func(in io.Reader, size int64) error {
+		bar := a.progress("reading "+name, size, true)
+		defer bar.done()
+		source, warnings, badText = dict.LoadSource(io.TeeReader(in, bar), opts)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range warnings {
+		fmt.Fprintln(a.err, oneLine("postraft: warning: %s: %s", name, w))
+	}
+	if badText != nil {
+		e := ops.Errorf(ops.BadData, "%s: %v", name, badText)
+		if !opts.Lenient {
+			return nil, e.Advise("nothing was changed; mend the text, or take --lenient for postmap's rules")
+		}
+		return nil, e
+	}
+	return source, nil
+}
+
+func (a *app) importCmd() *cobra.Command {
+	var opts dict.SourceOptions
+	var imp ops.ImportOptions
+	cmd := &cobra.Command{
+		Use:   "import NAME FILE|-",
+		Short: "Make a table equal to postmap source text",
+		Long: `Makes the table equal to the postmap source text in FILE, in one step for every reader on every node, and creates
+it if need be. Keys are folded to lower case as postmap(1) does. A bad line, or a key that comes twice with
+different values, refuses the whole import.`,
+		Example:           "  postraft table import virtual_alias /etc/postfix/virtual",
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: a.tableArg,
+		RunE: action(func(ctx context.Context, args []string) error {
+			if err := dict.CheckTableName(args[0]); err != nil {
+				return err
+			}
+			source, err := a.load(args[1], opts)
+			if err != nil {
+				return err
+			}
+			bar := a.progress("sending", int64(source.Len()), false)
+			result, err := a.bulkClient(source.Bytes()).Import(ctx, args[0], imp, counted(source.All(), bar))
+			bar.done()
+			if err != nil {
+				return err
+			}
+			return a.importSummary(result)
+		}),
+	}
+	sourceFlags(cmd, &opts)
+	cmd.Flags().BoolVar(&imp.Merge, "merge", false, "add and replace entries only, remove none")
+	cmd.Flags().BoolVar(&imp.DryRun, "dry-run", false, "count what would change and change nothing")
+	cmd.Flags().StringVar(&imp.Type, "type", dict.TypeHash, "`kind` of a table that is not there yet: hash")
+	return cmd
+}
+
+func sourceFlags(cmd *cobra.Command, opts *dict.SourceOptions) {
+	cmd.Flags().BoolVar(&opts.Lenient, "lenient", false, "postmap's rules: skip bad lines, the first of two equal keys stays, with warnings")
+	cmd.Flags().BoolVar(&opts.NoFold, "no-fold", false, "keep keys as they are written (postmap -f)")
+}
+
+// counted moves the bar with the entries.
+func counted(entries iter.Seq2[[]byte, []byte], bar *progress) iter.Seq2[[]byte, []byte] {
+	return func(yield func(k, v []byte) bool) {
+		n := 0
+		for k, v := range entries {
+			if !yield(k, v) {
+				return
+			}
+			if n++; n%1024 == 0 {
+				bar.add(1024)
+			}
+		}
+		bar.next("committing")
+	}
+}
+
+func (a *app) exportCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "export NAME",
+		Short: "Print a table as postmap source text",
+		Long: `Prints the table as postmap source text that imports to the same table. Entries that such text cannot carry, such
+as keys with capital letters, are comments for postmap(1) and entries for "postraft table import".`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.tableArg,
+		RunE: action(func(ctx context.Context, args []string) error {
+			out := bufio.NewWriterSize(a.out, 64<<10)
+			w := dict.NewSourceWriter(out)
+			if err := a.client().Entries(ctx, args[0], nil, w.Entry); err != nil {
+				return err
+			}
+			return out.Flush()
+		}),
+	}
+}
