@@ -317,6 +317,9 @@ func (c *conn) lookup(h *handle) ([]byte, status) {
 		return nil, statusNoKey
 	}
 	value, found, err := h.table.Lookup(key)
+	if c.made(h, err) {
+		value, found, err = h.table.Lookup(key)
+	}
 	if err != nil {
 		return nil, c.failed(h, err)
 	}
@@ -357,6 +360,9 @@ func (c *conn) remove(h *handle) status {
 	ctx, cancel := context.WithTimeout(c.s.ctx, c.s.cfg.WriteTimeout)
 	defer cancel()
 	found, err := h.table.Delete(ctx, key)
+	if c.made(h, err) {
+		found, err = h.table.Delete(ctx, key)
+	}
 	switch {
 	case err != nil:
 		return c.failed(h, err)
@@ -376,6 +382,9 @@ func (c *conn) sequence(h *handle) (key, value []byte, s status) {
 		}
 	}
 	key, value, found, err := h.table.Next(last)
+	if c.made(h, err) {
+		key, value, found, err = h.table.Next(last)
+	}
 	if err != nil {
 		return nil, nil, c.failed(h, err)
 	}

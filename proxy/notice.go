@@ -71,10 +71,11 @@ func (s *Server) ensure(name string, t Table, logger *slog.Logger) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.created[name] || s.ctx.Err() != nil {
+	if s.created[name] != nil || s.ctx.Err() != nil {
 		return
 	}
-	s.created[name] = true
+	done := make(chan struct{})
+	s.created[name] = done
 	s.creating.Go(func() {
 		ctx, cancel := context.WithTimeout(s.ctx, s.cfg.WriteTimeout)
 		defer cancel()
@@ -86,5 +87,21 @@ func (s *Server) ensure(name string, t Table, logger *slog.Logger) {
 		s.mu.Lock()
 		delete(s.created, name)
 		s.mu.Unlock()
+		close(done)
 	})
+}
+
+// made reports whether an access that failed with err is to be tried again, because the table was being made
+// for the open before it. It waits for that, so that a cache that is new is empty and not out of order.
+func (c *conn) made(h *handle, err error) bool {
+	if !c.svc.Write || !errors.Is(err, dict.ErrNoTable) {
+		return false
+	}
+	c.s.mu.Lock()
+	done := c.s.created[h.name]
+	c.s.mu.Unlock()
+	if done != nil {
+		<-done // within the write timeout
+	}
+	return true
 }

@@ -89,7 +89,7 @@ type Server struct {
 	cancel   context.CancelFunc
 	creating sync.WaitGroup
 	mu       sync.Mutex
-	created  map[string]bool // raft tables that are being made, guarded by mu
+	created  map[string]chan struct{} // raft tables that are being made, closed at the end; guarded by mu
 }
 
 // New returns a Server. Close ends what it does in the background.
@@ -106,7 +106,7 @@ func New(cfg Config) *Server {
 	if cfg.MaxConns == 0 {
 		cfg.MaxConns = 4096
 	}
-	s := &Server{cfg: cfg, created: map[string]bool{}}
+	s := &Server{cfg: cfg, created: map[string]chan struct{}{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
