@@ -188,8 +188,11 @@ func (s *Server) guard(f handlerFunc) http.Handler {
 		default:
 			e := Classify(err)
 			level := slog.LevelInfo
-			if e.Kind == Internal {
+			switch e.Kind {
+			case Internal:
 				level = slog.LevelError
+			case NotFound, NoTable, Exists, BadData, Usage: // the operator's affair
+				level = slog.LevelDebug
 			}
 			s.cfg.Logger.Log(ctx, level, "operator request failed", "request", r.Method+" "+r.URL.Path, "uid", uid, "err", err)
 			sendError(w, e)

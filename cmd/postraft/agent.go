@@ -39,7 +39,7 @@ func (a *app) agentCmd() *cobra.Command {
 configuration file, in the syntax of main.cf, and an environment variable POSTRAFT_FLAG_NAME; the command line
 comes before the environment, and that before the file. SIGHUP reads the file again: the log level and the tables
 that are approved on the sockets change at once.`,
-		Args: cobra.NoArgs,
+		Args: want(0, 0),
 		RunE: action(func(ctx context.Context, _ []string) error {
 			if err := s.load(a.environ); err != nil {
 				return err

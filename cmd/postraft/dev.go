@@ -45,7 +45,7 @@ func (a *app) devCmd() *cobra.Command {
 sockets admin.sock, handoff.sock, proxymap and proxywrite (all raft tables are approved there), nI/agent.log, and one
 secret. It needs no root, no Postfix and no configuration. Node I listens on the ports P+2I-2 and P+2I-1. Without
 --dir the files go to a temporary directory, and with the end of the command they are gone.`,
-		Args: cobra.NoArgs,
+		Args: want(0, 0),
 		RunE: action(func(ctx context.Context, _ []string) error {
 			if nodes < 1 || nodes > 9 {
 				return ops.Errorf(ops.Usage, "--nodes %d: want 1 to 9", nodes)

@@ -26,7 +26,7 @@ func (a *app) diffCmd() *cobra.Command {
 		Long: `Prints what an import of the source text would change, in key order: "-" before an entry that would go, "+" before
 one that would come, both for a key with another value. Exits 1 if there is anything. A table that does not
 exist counts as empty.`,
-		Args:              cobra.ExactArgs(2),
+		Args:              want(2, 2),
 		ValidArgsFunction: a.tableArg,
 		RunE: action(func(ctx context.Context, args []string) error {
 			if err := dict.CheckTableName(args[0]); err != nil {

@@ -27,7 +27,7 @@ func (a *app) getCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "get TABLE KEY",
 		Short:             "Print the value of a key; exit 1 if there is none",
-		Args:              cobra.ExactArgs(2),
+		Args:              want(2, 2),
 		ValidArgsFunction: a.tableArg,
 		RunE: action(func(ctx context.Context, args []string) error {
 			key := fold(args[1], exact)
@@ -60,7 +60,7 @@ func (a *app) putCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "put TABLE KEY VALUE",
 		Short:             "Write one entry",
-		Args:              cobra.ExactArgs(3),
+		Args:              want(3, 3),
 		ValidArgsFunction: a.tableArg,
 		RunE: action(func(ctx context.Context, args []string) error {
 			return a.client().Put(ctx, args[0], fold(args[1], exact), []byte(args[2]))
@@ -75,7 +75,7 @@ func (a *app) deleteCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "delete TABLE KEY",
 		Short:             "Remove one entry; exit 1 if there is none",
-		Args:              cobra.ExactArgs(2),
+		Args:              want(2, 2),
 		ValidArgsFunction: a.tableArg,
 		RunE: action(func(ctx context.Context, args []string) error {
 			found, err := a.client().Delete(ctx, args[0], fold(args[1], exact))
@@ -94,7 +94,7 @@ func (a *app) listCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "list TABLE",
 		Short:             "Print the entries of a table in key order",
-		Args:              cobra.ExactArgs(1),
+		Args:              want(1, 1),
 		ValidArgsFunction: a.tableArg,
 		RunE: action(func(ctx context.Context, args []string) error {
 			if a.json {

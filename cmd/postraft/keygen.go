@@ -17,7 +17,7 @@ func (a *app) keygenCmd() *cobra.Command {
 
   install -d -m 750 /etc/postraft
   (umask 027; postraft keygen > /etc/postraft/secret)`,
-		Args: cobra.NoArgs,
+		Args: want(0, 0),
 		RunE: action(func(context.Context, []string) error {
 			_, err := fmt.Fprintln(a.out, trust.NewSecret())
 			return err

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -15,7 +16,7 @@ func (a *app) membersCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "members",
 		Short: "List the members of the cluster",
-		Args:  cobra.NoArgs,
+		Args:  want(0, 0),
 		RunE: action(func(ctx context.Context, _ []string) error {
 			members, err := a.client().Members(ctx)
 			if err != nil {
@@ -43,7 +44,7 @@ func (a *app) joinCmd() *cobra.Command {
 		Short: "Make the node on this host join a cluster",
 		Long: `Makes the node on this host join the cluster of the members at these gossip addresses (port 7951 unless
 given) and waits until it is ready. One member that answers is enough.`,
-		Args: cobra.MinimumNArgs(1),
+		Args: want(1, math.MaxInt),
 		RunE: action(func(ctx context.Context, args []string) error {
 			c := a.client()
 			if err := c.Join(ctx, args); err != nil {
@@ -94,7 +95,7 @@ func (a *app) leaveCmd() *cobra.Command {
 		Short: "End the membership of the node on this host for good",
 		Long: `Ends the membership of the node on this host: leadership is handed over, its vote and membership end, and then
 its agent stops. To stop a node for a while, stop its agent: it stays a member.`,
-		Args: cobra.NoArgs,
+		Args: want(0, 0),
 		RunE: action(func(ctx context.Context, _ []string) error {
 			c := a.client()
 			s, err := c.Status(ctx)
@@ -113,7 +114,7 @@ func (a *app) removeCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "remove NAME",
 		Short: "End the membership of a node that will not come back",
-		Args:  cobra.ExactArgs(1),
+		Args:  want(1, 1),
 		RunE: action(func(ctx context.Context, args []string) error {
 			if err := a.client().Remove(ctx, args[0]); err != nil {
 				return err
@@ -127,7 +128,7 @@ func (a *app) transferCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "transfer-leader [NAME]",
 		Short: "Hand leadership over, to a node or to any",
-		Args:  cobra.MaximumNArgs(1),
+		Args:  want(0, 1),
 		RunE: action(func(ctx context.Context, args []string) error {
 			c := a.client()
 			before, err := c.Status(ctx)

@@ -40,7 +40,7 @@ Exit codes: 0 done; 1 not found, or differences found; 64 usage; 65 bad input da
 70 a bug; 75 try again later; 77 not permitted; 78 bad configuration.`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
-		Args:              cobra.NoArgs,
+		Args:              want(0, 0),
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
 		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -114,6 +114,19 @@ func action(f func(ctx context.Context, args []string) error) func(*cobra.Comman
 			what += " " + args[0]
 		}
 		return &failure{what, err}
+	}
+}
+
+// want checks the number of arguments, and shows what they are when it is wrong.
+func want(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) > 0 && cmd.HasSubCommands():
+			return fmt.Errorf("there is no command %q", args[0])
+		case len(args) < least || len(args) > most:
+			return fmt.Errorf("%d arguments, want: %s", len(args), strings.TrimSuffix(cmd.UseLine(), " [flags]"))
+		}
+		return nil
 	}
 }
 

@@ -202,23 +202,23 @@ func (s *settings) load(environ []string) error {
 		return err
 	}
 	s.flags.VisitAll(func(f *pflag.Flag) {
+		variable := envPrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		v, ok := env[variable]
+		delete(env, variable)
 		if err != nil || f.Changed {
 			return
 		}
-		variable := envPrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-		if v, ok := env[variable]; ok && f.Name != "config" {
+		if ok && f.Name != "config" {
 			if e := f.Value.Set(v); e != nil {
 				err = configError("environment variable %s=%q: %v", variable, v, e)
 			}
 		} else if apply, ok := file[f.Name]; ok {
 			apply()
 		}
-		delete(env, variable)
 	})
 	if err != nil {
 		return err
 	}
-	s.flags.Visit(func(f *pflag.Flag) { delete(env, envPrefix+strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))) })
 	for k := range env { // not an error: other programs name variables, too
 		s.warnings = append(s.warnings, "environment variable "+k+" is no setting of the agent")
 	}
@@ -272,8 +272,10 @@ func (s *settings) readFile(path string, must bool) (map[string]func(), error) {
 func (s *settings) reload(environ []string) (*settings, error) {
 	next := newSettings()
 	var err error
-	s.flags.Visit(func(f *pflag.Flag) {
-		err = cmp.Or(err, next.flags.Set(f.Name, f.Value.String()))
+	s.flags.VisitAll(func(f *pflag.Flag) {
+		if f.Changed { // on the command line: what comes from elsewhere does not mark the flag
+			err = cmp.Or(err, next.flags.Set(f.Name, f.Value.String()))
+		}
 	})
 	if err == nil {
 		err = next.load(environ)

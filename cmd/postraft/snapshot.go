@@ -18,7 +18,7 @@ func (a *app) snapshotCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "snapshot",
 		Short: "Save, inspect and restore all tables",
-		Args:  cobra.NoArgs,
+		Args:  want(0, 0),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.snapshotSaveCmd(), a.snapshotInspectCmd(), a.snapshotRestoreCmd())
@@ -55,7 +55,7 @@ func (a *app) snapshotSaveCmd() *cobra.Command {
 		Short: "Save all tables to a file",
 		Long: `Saves all tables as they are now to FILE, or to standard output. FILE appears only once it is whole, on disk and read
 back.`,
-		Args: cobra.ExactArgs(1),
+		Args: want(1, 1),
 		RunE: action(func(ctx context.Context, args []string) error {
 			if args[0] == "-" {
 				return a.client().SaveSnapshot(ctx, a.out)
@@ -115,7 +115,7 @@ func (a *app) snapshotInspectCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "inspect FILE|-",
 		Short: "Verify a snapshot file and show what it holds",
-		Args:  cobra.ExactArgs(1),
+		Args:  want(1, 1),
 		RunE: action(func(_ context.Context, args []string) error {
 			var info snapshotInfo
 			err := a.withFile(args[0], func(in io.Reader, _ int64) (err error) {
@@ -162,7 +162,7 @@ func (a *app) snapshotRestoreCmd() *cobra.Command {
 		Short: "Put the tables of a snapshot file in place on all nodes",
 		Long: `Puts the tables of a snapshot file in place, in one step for every reader on every node. The whole file is verified
 first. Without --table the cluster has the tables of the snapshot afterwards and no others.`,
-		Args: cobra.ExactArgs(1),
+		Args: want(1, 1),
 		RunE: action(func(ctx context.Context, args []string) error {
 			var restored []string
 			err := a.withFile(args[0], func(in io.Reader, size int64) (err error) {

@@ -54,7 +54,7 @@ func (a *app) importCmd() *cobra.Command {
 it if need be. Keys are folded to lower case as postmap(1) does. A bad line, or a key that comes twice with
 different values, refuses the whole import.`,
 		Example:           "  postraft table import virtual_alias /etc/postfix/virtual",
-		Args:              cobra.ExactArgs(2),
+		Args:              want(2, 2),
 		ValidArgsFunction: a.tableArg,
 		RunE: action(func(ctx context.Context, args []string) error {
 			if err := dict.CheckTableName(args[0]); err != nil {
@@ -107,7 +107,7 @@ func (a *app) exportCmd() *cobra.Command {
 		Short: "Print a table as postmap source text",
 		Long: `Prints the table as postmap source text that imports to the same table. Entries that such text cannot carry, such
 as keys with capital letters, are comments for postmap(1) and entries for "postraft table import".`,
-		Args:              cobra.ExactArgs(1),
+		Args:              want(1, 1),
 		ValidArgsFunction: a.tableArg,
 		RunE: action(func(ctx context.Context, args []string) error {
 			out := bufio.NewWriterSize(a.out, 64<<10)

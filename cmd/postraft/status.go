@@ -15,7 +15,7 @@ func (a *app) statusCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
 		Short: "Show what the node on this host knows of itself",
-		Args:  cobra.NoArgs,
+		Args:  want(0, 0),
 		RunE: action(func(ctx context.Context, _ []string) error {
 			s, err := a.client().Status(ctx)
 			if err != nil {

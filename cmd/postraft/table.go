@@ -13,7 +13,7 @@ func (a *app) tableCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "table",
 		Short: "Create, inspect, fill and drop tables",
-		Args:  cobra.NoArgs,
+		Args:  want(0, 0),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.tableCreateCmd(), a.tableListCmd(), a.tableInfoCmd(), a.tableDropCmd(), a.importCmd(), a.exportCmd(), a.diffCmd())
@@ -25,7 +25,7 @@ func (a *app) tableCreateCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create NAME",
 		Short: "Make an empty table",
-		Args:  cobra.ExactArgs(1),
+		Args:  want(1, 1),
 		RunE: action(func(ctx context.Context, args []string) error {
 			if err := dict.CheckTableName(args[0]); err != nil {
 				return err
@@ -47,7 +47,7 @@ func (a *app) tableListCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List all tables",
-		Args:  cobra.NoArgs,
+		Args:  want(0, 0),
 		RunE: action(func(ctx context.Context, _ []string) error {
 			tables, err := a.client().Tables(ctx)
 			if err != nil {
@@ -65,7 +65,7 @@ func (a *app) tableInfoCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:               "info NAME",
 		Short:             "Describe a table",
-		Args:              cobra.ExactArgs(1),
+		Args:              want(1, 1),
 		ValidArgsFunction: a.tableArg,
 		RunE: action(func(ctx context.Context, args []string) error {
 			t, err := a.client().Table(ctx, args[0])
@@ -84,7 +84,7 @@ func (a *app) tableDropCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:               "drop NAME",
 		Short:             "Remove a table and all its entries",
-		Args:              cobra.ExactArgs(1),
+		Args:              want(1, 1),
 		ValidArgsFunction: a.tableArg,
 		RunE: action(func(ctx context.Context, args []string) error {
 			if err := a.client().DropTable(ctx, args[0]); err != nil {

@@ -12,7 +12,7 @@ func (a *app) versionCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of this program",
-		Args:  cobra.NoArgs,
+		Args:  want(0, 0),
 		RunE: action(func(context.Context, []string) error {
 			v := struct {
 				Version  string `json:"version"`
