@@ -71,6 +71,9 @@ func (n *Node) request(ctx context.Context, from string, kind byte, payload []by
 		if n.raft.State() != raft.Leader {
 			return nil, errNotLeader
 		}
+		if h.ID == n.id {
+			return nil, nil // done before, and asked again
+		}
 		return nil, n.transfer(ctx, h.ID)
 	default:
 		return nil, fmt.Errorf("%w: request of unknown kind %d: asked by a newer version?", ErrRefused, kind)

@@ -426,3 +426,44 @@ func BenchmarkUpdate(b *testing.B) {
 		})
 	}
 }
+
+// TestNode_TransferLeader ensures that leadership goes where it is sent, asked from any node, and that writes
+// wait for it rather than fail.
+func TestNode_TransferLeader(t *testing.T) {
+	c := clustertest.New(t, 3)
+	c.Leader().Create("t")
+	ctx := context.Background()
+	stop := make(chan struct{})
+	var tasks sync.WaitGroup
+	tasks.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if err := c.Nodes[0].TryPut("t", fmt.Sprint(i), "v", 5*time.Second); err != nil {
+				t.Errorf("put: %v", err)
+				return
+			}
+		}
+	})
+	for i := range 6 {
+		to := c.Nodes[i%3].Config.Name
+		if err := c.Nodes[(i+i/3)%3].TransferLeader(ctx, to); err != nil {
+			t.Fatalf("transfer %d to %s: %v", i, to, err)
+		}
+		if got := c.Leader().Config.Name; got != to {
+			t.Errorf("%s leads, not %s", got, to)
+		}
+	}
+	if err := c.Nodes[1].TransferLeader(ctx, ""); err != nil {
+		t.Error(err)
+	}
+	if err := c.Nodes[1].TransferLeader(ctx, "nobody"); !errors.Is(err, cluster.ErrNoMember) {
+		t.Errorf("transfer to nobody: %v", err)
+	}
+	close(stop)
+	tasks.Wait()
+	c.Agree()
+}

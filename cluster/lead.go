@@ -15,10 +15,11 @@ import (
 )
 
 const (
-	reconcileEvery = 500 * time.Millisecond
-	configTimeout  = 5 * time.Second
-	stageTimeout   = time.Minute // a load that stands still for so long was abandoned
-	caughtUp       = 256         // a nonvoter so few entries behind may become a voter
+	reconcileEvery  = 500 * time.Millisecond
+	configTimeout   = 5 * time.Second
+	stageTimeout    = time.Minute // a load that stands still for so long was abandoned
+	transferTimeout = 5 * time.Second
+	caughtUp        = 256 // a nonvoter so few entries behind may become a voter
 )
 
 // lead does a leader's work for as long as this node is the leader: the context of each leadership ends

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"postraft/dict"
 	"postraft/fsm"
 )
 
@@ -153,13 +154,45 @@ func (n *Node) TransferLeader(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if _, leader := n.raft.LeaderWithID(); h.ID != "" && string(leader) == h.ID {
+	ctx, cancel := context.WithTimeout(ctx, transferTimeout)
+	defer cancel()
+	_, before := n.raft.LeaderWithID()
+	for ; before == ""; _, before = n.raft.LeaderWithID() {
+		if err := n.pause(ctx, nil); err != nil {
+			return fmt.Errorf("hand over leadership: %w: %w", ErrNoLeader, err)
+		}
+	}
+	if h.ID != "" && string(before) == h.ID {
 		return nil
 	}
-	if _, err = n.onLeader(ctx, askTransfer, payload); err != nil {
-		return fmt.Errorf("hand over leadership: %w", err)
+	// The old leader may lose its leadership before it can answer: what counts is who leads afterwards.
+	err = n.askTransfer(ctx, payload)
+	for {
+		_, now := n.raft.LeaderWithID()
+		switch {
+		case now != "" && now != before && (h.ID == "" || string(now) == h.ID):
+			return nil
+		case err != nil:
+			return fmt.Errorf("hand over leadership: %w", err)
+		}
+		if err := n.pause(ctx, nil); err != nil {
+			return fmt.Errorf("hand over leadership: %s still leads: %w: %w", nameOf(string(now)), dict.ErrRetry, err)
+		}
 	}
-	return nil
+}
+
+// askTransfer asks the present leader, and only that one, to hand over.
+func (n *Node) askTransfer(ctx context.Context, payload []byte) error {
+	id, address, _ := n.leaderWatch()
+	if id == n.id {
+		_, err := n.request(ctx, n.id, askTransfer, payload)
+		return err
+	}
+	_, err := n.peers.ask(ctx, address, askTransfer, payload)
+	if errors.Is(err, errUnknown) {
+		return nil
+	}
+	return err
 }
 
 // Remove ends the membership of a server that will not come back. One that is alive is refused: it would
