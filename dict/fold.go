@@ -18,18 +18,22 @@ func Fold(key []byte) []byte {
 	return AppendFold(make([]byte, 0, len(key)+8), key)
 }
 
-// AppendFold appends the folded key to dst. It allocates only for keys that are not ASCII, or when dst
-// has no room.
+// AppendFold appends the folded key to dst, which must not overlap it. It allocates only for keys that are
+// not ASCII, or when dst has no room.
 func AppendFold(dst, key []byte) []byte {
-	if _, ascii := scanFold(key); ascii || !utf8.Valid(key) {
-		for _, c := range key {
-			if 'A' <= c && c <= 'Z' {
-				c += 'a' - 'A'
-			}
-			dst = append(dst, c)
+	n := len(dst)
+	dst = append(dst, key...)
+	var high byte
+	for i, c := range dst[n:] {
+		high |= c
+		if 'A' <= c && c <= 'Z' {
+			dst[n+i] = c + 'a' - 'A'
 		}
+	}
+	if high < utf8.RuneSelf || !utf8.Valid(key) {
 		return dst
 	}
+	dst = dst[:n]
 	// The Cherokee letters U+13A0 to U+13F5 fold to themselves in ICU, which Postfix uses, and not in
 	// x/text: keep them out of its hands.
 	folder := cases.Fold()
@@ -74,6 +78,11 @@ func nextCherokee(s []byte) (start, end int) {
 		return i, end
 	}
 	return len(s), len(s)
+}
+
+func isASCII(b []byte) bool {
+	_, ascii := scanFold(b)
+	return ascii
 }
 
 func hasNUL(b []byte) bool { return bytes.IndexByte(b, 0) >= 0 }

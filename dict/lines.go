@@ -8,8 +8,9 @@ import (
 	"iter"
 )
 
-// MaxLineLen bounds a logical line of source text, in bytes.
-const MaxLineLen = MaxKeyLen + 2*MaxValueLen
+// MaxLineLen bounds a logical line of source text, in bytes. The longest that SourceWriter writes is the
+// directive of a largest entry in which each byte is quoted as four (\xff).
+const MaxLineLen = 4*(MaxKeyLen+MaxValueLen) + 64
 
 // A LogicalLine is one line of Postfix text after continuation lines have been joined to it: a newline
 // followed by white space is dropped, the white space stays.

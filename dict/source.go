@@ -10,7 +10,7 @@ import (
 )
 
 // entryDirective starts a comment that carries one entry exactly.
-const entryDirective = "#postraft:entry "
+const entryDirective = "#postraft:entry"
 
 // SourceOptions say how source text is read.
 type SourceOptions struct {
@@ -24,70 +24,28 @@ type SourceEntry struct {
 	Key, Value []byte
 }
 
-// A Problem is a line of source text that breaks a rule.
-type Problem struct {
-	Line int
-	Text string
-}
-
-func (p Problem) String() string { return fmt.Sprintf("line %d: %s", p.Line, p.Text) }
-
-// maxProblems bounds how many bad lines are remembered; the others are counted.
-const maxProblems = 20
-
-// A SourceError lists the bad lines of source text. It is an ErrBadSource.
-type SourceError struct {
-	Problems []Problem // the first ones, in the order of the text
-	Count    int       // of all
-}
-
-func (e *SourceError) Error() string {
-	var b strings.Builder
-	for i, p := range e.Problems {
-		if i > 0 {
-			b.WriteString("; ")
-		}
-		b.WriteString(p.String())
-	}
-	if more := e.Count - len(e.Problems); more > 0 {
-		fmt.Fprintf(&b, "; and %d more", more)
-	}
-	return b.String()
-}
-
-func (e *SourceError) Is(target error) bool { return target == ErrBadSource }
-
-func (e *SourceError) add(line int, format string, args ...any) {
-	e.Count++
-	if len(e.Problems) < maxProblems {
-		e.Problems = append(e.Problems, Problem{line, fmt.Sprintf(format, args...)})
-	}
-}
-
-// err returns e unless it is empty.
-func (e *SourceError) err() error {
-	if e.Count == 0 {
-		return nil
-	}
-	return e
-}
-
 // ReadSource reads postmap source text and calls emit for each entry, in the order of the text; an error
 // of emit ends the reading. Bad lines are collected and returned as a *SourceError at the end, after all
 // good entries were emitted, so that a caller that wants all or nothing must wait for the return. With
-// Lenient they come back as warnings instead. Keys that come twice are the caller's affair (LoadSource).
+// Lenient they come back as warnings instead, except what a raft table cannot hold (CheckEntry) and a
+// damaged directive, which no postmap would skip knowingly. Keys that come twice are the caller's affair
+// (LoadSource).
 func ReadSource(r io.Reader, opts SourceOptions, emit func(SourceEntry) error) (warnings []Problem, err error) {
-	var bad SourceError
-	note := func(line int, format string, args ...any) {
-		if opts.Lenient {
-			warnings = append(warnings, Problem{line, fmt.Sprintf(format, args...)})
-			return
-		}
-		bad.add(line, format, args...)
+	found, err := readSource(r, opts, emit)
+	warnings, bad := found.result()
+	if err == nil {
+		err = bad
 	}
+	return warnings, err
+}
+
+// readSource is ReadSource, with the bad lines in its notes and only in err what ended the reading early.
+func readSource(r io.Reader, opts SourceOptions, emit func(SourceEntry) error) (found notes, err error) {
+	found.lenient = opts.Lenient
+	var folded []byte
 	for line, err := range LogicalLines(r) {
 		if err != nil {
-			return warnings, err
+			return found, err
 		}
 		var key, value []byte
 		switch {
@@ -98,42 +56,51 @@ func ReadSource(r io.Reader, opts SourceOptions, emit func(SourceEntry) error) (
 				continue
 			}
 			if err != nil {
-				bad.add(line.Line, "%v", err) // ours, not postmap's: never a mere warning
+				found.refuse(line.Line, "%v", err)
 				continue
 			}
 		case line.Orphan:
-			note(line.Line, "white space at the start of the line, and no line before it to continue")
+			found.breach(line.Line, "white space at the start of the line, and no line before it to continue")
 			continue
 		default:
+			text := line.Text
+			if i := bytes.IndexByte(text, 0); i >= 0 {
+				found.breach(line.Line, "NUL byte, and what follows it in the line is lost")
+				if !opts.Lenient {
+					continue
+				}
+				// postmap looks at the whole line when the part before the NUL is not ASCII.
+				if text = text[:i]; !isASCII(text) && !utf8.Valid(line.Text) {
+					continue
+				}
+			}
 			var why string
-			key, value, why = splitEntry(line.Text)
+			key, value, why = splitEntry(text)
 			if why != "" {
-				note(line.Line, "%s", why)
+				found.breach(line.Line, "%s", why)
 				continue
 			}
 			if key[len(key)-1] == ':' && opts.Lenient {
-				note(line.Line, "record is in \"key: value\" format; is this an alias file?")
+				found.breach(line.Line, "key with a colon at its end; is this an alias file?")
 			}
 			if !opts.NoFold {
-				key = Fold(key)
+				folded = AppendFold(folded[:0], key)
+				key = folded
 			}
 		}
 		if err := CheckEntry(key, value); err != nil {
-			bad.add(line.Line, "%v", err)
+			found.refuse(line.Line, "%v", err)
 			continue
 		}
 		if err := emit(SourceEntry{line.Line, key, value}); err != nil {
-			return warnings, err
+			return found, err
 		}
 	}
-	return warnings, bad.err()
+	return found, nil
 }
 
-// splitEntry parts a logical line into key and value; why says what is wrong with the line.
+// splitEntry parts a logical line without NUL bytes into key and value; why says what is wrong with the line.
 func splitEntry(text []byte) (key, value []byte, why string) {
-	if i := bytes.IndexByte(text, 0); i >= 0 {
-		return nil, nil, "NUL byte"
-	}
 	if !utf8.Valid(text) {
 		return nil, nil, "not UTF-8"
 	}
@@ -168,20 +135,29 @@ func keyEnd(text []byte) (end int, open bool) {
 
 // parseDirective reads a comment that carries an entry; ok is false for any other comment.
 func parseDirective(comment []byte) (key, value []byte, ok bool, err error) {
-	rest, ok := strings.CutPrefix(string(comment), entryDirective)
-	if !ok {
+	if !bytes.HasPrefix(comment, []byte(entryDirective)) {
 		return nil, nil, false, nil
 	}
-	quoted, err := strconv.QuotedPrefix(rest)
-	if err != nil {
-		return nil, nil, true, fmt.Errorf("%swants two quoted strings", entryDirective)
-	}
-	k, errK := strconv.Unquote(quoted)
-	v, errV := strconv.Unquote(strings.TrimSpace(rest[len(quoted):]))
-	if errK != nil || errV != nil {
-		return nil, nil, true, fmt.Errorf("%swants two quoted strings", entryDirective)
+	k, rest, okKey := cutQuoted(string(comment[len(entryDirective):]))
+	v, rest, okValue := cutQuoted(rest)
+	if !okKey || !okValue || strings.Trim(rest, blanks) != "" {
+		return nil, nil, true, fmt.Errorf("%s wants two quoted strings", entryDirective)
 	}
 	return []byte(k), []byte(v), true, nil
+}
+
+// cutQuoted takes white space and a string in double quotes from the front of s.
+func cutQuoted(s string) (value, rest string, ok bool) {
+	trimmed := strings.TrimLeft(s, blanks)
+	if len(trimmed) == len(s) || trimmed[0] != '"' {
+		return "", s, false
+	}
+	quoted, err := strconv.QuotedPrefix(trimmed)
+	if err != nil {
+		return "", s, false
+	}
+	value, err = strconv.Unquote(quoted)
+	return value, trimmed[len(quoted):], err == nil
 }
 
 // A SourceWriter writes entries as postmap source text that ReadSource reads back exactly. It does not
@@ -204,34 +180,25 @@ func (s *SourceWriter) Comment(text string) error {
 
 // Entry writes one entry.
 func (s *SourceWriter) Entry(key, value []byte) error {
-	if plain(key, value) {
-		s.buf = append(append(s.buf[:0], key...), '\t')
-		s.buf = append(append(s.buf, value...), '\n')
+	s.buf = append(append(append(s.buf[:0], key...), '\t'), value...)
+	if plain(s.buf, key, value) {
+		s.buf = append(s.buf, '\n')
 	} else {
 		s.Exotic++
-		s.buf = strconv.AppendQuote(append(s.buf[:0], entryDirective...), string(key))
-		s.buf = append(strconv.AppendQuote(append(s.buf, ' '), string(value)), '\n')
+		s.buf = append(append(s.buf[:0], entryDirective...), ' ')
+		s.buf = append(strconv.AppendQuote(s.buf, string(key)), ' ')
+		s.buf = append(strconv.AppendQuote(s.buf, string(value)), '\n')
 	}
 	_, err := s.w.Write(s.buf)
 	return err
 }
 
-// plain reports whether "key TAB value" reads back as exactly this entry.
-func plain(key, value []byte) bool {
-	if len(key) == 0 || len(value) == 0 || key[0] == '#' || isBlank(key[0]) || !bytes.Equal(key, Fold(key)) ||
-		bytes.IndexByte(key, '\n') >= 0 || bytes.IndexByte(value, '\n') >= 0 {
+// plain reports whether line, which is "key TAB value", reads back as exactly this entry.
+func plain(line, key, value []byte) bool {
+	if len(key) == 0 || key[0] == '#' || isBlank(key[0]) || bytes.IndexByte(line, '\n') >= 0 ||
+		bytes.IndexByte(line, 0) >= 0 || !bytes.Equal(key, Fold(key)) {
 		return false
 	}
-	line := append(append(append(make([]byte, 0, len(key)+len(value)+1), key...), '\t'), value...)
 	k, v, why := splitEntry(line)
 	return why == "" && bytes.Equal(k, key) && bytes.Equal(v, value)
-}
-
-// quoteKey shows a key in an error line, shortened if need be.
-func quoteKey(key []byte) string {
-	const most = 80
-	if len(key) > most {
-		return strconv.Quote(string(key[:most])) + "..."
-	}
-	return strconv.Quote(string(key))
 }
