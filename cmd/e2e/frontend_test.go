@@ -150,7 +150,7 @@ func TestFrontEnd_AgentAway(t *testing.T) {
 	}
 	away()
 	// What is submitted on the host waits in the maildrop queue.
-	if out, status := command(t, "Subject: x\n\nmail-waits\n", "/usr/sbin/sendmail", "-C", f.config(), "alias@alias.test"); status != 0 {
+	if out, status := command(t, "Subject: x\n\nmail-waits\n", installed().command("sendmail"), "-C", f.config(), "alias@alias.test"); status != 0 {
 		t.Errorf("sendmail: %q, status %d", out, status)
 	}
 	f.logged("virtual_alias_maps map lookup problem", "message not accepted, try again later")

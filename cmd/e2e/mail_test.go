@@ -207,6 +207,39 @@ func TestMail_UpdatesAndScans(t *testing.T) {
 	}
 }
 
+// TestMail_PostmapWrites ensures that the postmap of a Postfix that can, 3.11 and later, fills and lists a raft
+// table over proxy.
+func TestMail_PostmapWrites(t *testing.T) {
+	needPostfix(t)
+	if installed().before(t, 3, 11) {
+		t.Skip("postmap -i and -s do not work over proxy before Postfix 3.11")
+	}
+	nodes, p, _ := newMailHost(t, func(p *postfix) {
+		p.settings["proxy_read_maps"] = "$virtual_alias_maps $relay_recipient_maps proxy:raft:made"
+	})
+	postmap := func(stdin string, args ...string) string {
+		t.Helper()
+		args = append([]string{"-c", p.config()}, args...)
+		out, status := command(t, stdin, installed().command("postmap"), append(args, "proxy:raft:made")...)
+		if status != 0 {
+			t.Fatalf("postmap %s: exit status %d: %s", args, status, out)
+		}
+		return out
+	}
+	postmap("B two\na one\nStra\u00dfe three\n", "-i")
+	postmap("b TWO\n", "-i", "-r")
+	if got, want := postmap("", "-s"), "a\tone\nb\tTWO\nstrasse\tthree\n"; got != want {
+		t.Errorf("postmap -s: %q, want %q", got, want)
+	}
+	if got := postmap("", "-q", "STRASSE"); got != "three\n" {
+		t.Errorf("postmap -q: %q", got)
+	}
+	if out := nodes[0].must("", "list", "made"); out != "a\tone\nb\tTWO\nstrasse\tthree\n" {
+		t.Errorf("list: %q", out)
+	}
+	p.quiet("panic:", "throttling")
+}
+
 // TestMail_AgentStopped ensures that clients whose agent ends, dies or is stopped get RETRY within 2 s and an
 // answer again soon after it is back, and never "not found".
 func TestMail_AgentStopped(t *testing.T) {

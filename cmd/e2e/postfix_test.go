@@ -17,7 +17,63 @@ import (
 	"testing"
 	"text/template"
 	"time"
+
+	"postraft/proxy"
 )
+
+// An installation is the Postfix that a run tests with: the one of the system or, where POSTRAFT_TEST_POSTFIX
+// names the directory in which another version was built from source, that one.
+type installation struct {
+	commands string // postfix, postconf, postmap, sendmail
+	built    string // the source directory; empty for the system's
+}
+
+func installed() installation {
+	if dir := os.Getenv("POSTRAFT_TEST_POSTFIX"); dir != "" {
+		return installation{filepath.Join(dir, "bin"), dir}
+	}
+	return installation{"/usr/sbin", ""}
+}
+
+func (i installation) command(name string) string { return filepath.Join(i.commands, name) }
+
+// daemons returns the daemon directory.
+func (i installation) daemons(t *testing.T) string {
+	t.Helper()
+	if i.built != "" {
+		return filepath.Join(i.built, "libexec")
+	}
+	out, err := exec.Command(i.command("postconf"), "-dh", "daemon_directory").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// settings returns what main.cf needs for it.
+func (i installation) settings() map[string]string {
+	if i.built == "" {
+		return map[string]string{"compatibility_level": "3.6"}
+	}
+	meta := filepath.Join(i.built, "meta")
+	if _, err := os.Stat(filepath.Join(meta, "postfix-files")); err != nil {
+		meta = filepath.Join(i.built, "conf")
+	}
+	return map[string]string{
+		"compatibility_level": "2", "command_directory": i.commands, "meta_directory": meta,
+		"default_database_type": "lmdb", "smtputf8_enable": "yes",
+	}
+}
+
+// before reports whether it is older than a version.
+func (i installation) before(t *testing.T, major, minor int) bool {
+	t.Helper()
+	out, err := exec.Command(i.command("postconf"), "-dh", "mail_version").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return !proxy.AtLeast(strings.TrimSpace(string(out)), major, minor)
+}
 
 // needPostfix leaves the test out where there is no Postfix or no right to run one.
 func needPostfix(t *testing.T) {
@@ -26,7 +82,7 @@ func needPostfix(t *testing.T) {
 	if os.Getuid() != 0 {
 		missing = append(missing, "root")
 	}
-	if _, err := os.Stat("/usr/sbin/postfix"); err != nil {
+	if _, err := os.Stat(installed().command("postfix")); err != nil {
 		missing = append(missing, "Postfix")
 	}
 	if len(missing) == 0 {
@@ -177,17 +233,12 @@ func newPostfix(t *testing.T, runDir string, sink int) *postfix {
 	if err := os.Chown(log, uid, 0); err != nil {
 		t.Fatal(err)
 	}
-	stock, err := exec.Command("/usr/sbin/postconf", "-dh", "daemon_directory").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.CopyFS(filepath.Join(dir, "sbin"), os.DirFS(strings.TrimSpace(string(stock)))); err != nil {
+	if err := os.CopyFS(filepath.Join(dir, "sbin"), os.DirFS(installed().daemons(t))); err != nil {
 		t.Fatal(err)
 	}
 	copyFile(t, program(t, "postraft-proxymap"), filepath.Join(dir, "sbin/postraft-proxymap"))
 	relay := fmt.Sprintf("smtp:[127.0.0.1]:%d", sink)
 	p.settings = map[string]string{
-		"compatibility_level":                 "3.6",
 		"queue_directory":                     filepath.Join(dir, "q"),
 		"data_directory":                      filepath.Join(dir, "d"),
 		"daemon_directory":                    filepath.Join(dir, "sbin"),
@@ -221,6 +272,7 @@ func newPostfix(t *testing.T, runDir string, sink int) *postfix {
 		"queue_run_delay":                     "2s",
 		"smtp_connection_cache_on_demand":     "no",
 	}
+	maps.Copy(p.settings, installed().settings())
 	p.master = masterCF{SMTP: p.smtp, Chroot: "n", Limit: "1", Wrapper: "postraft-proxymap", Options: " --run-dir " + runDir}
 	return p
 }
@@ -268,7 +320,7 @@ func (p *postfix) start() {
 			p.t.Logf("Postfix's log:\n%s", tail(string(log), 120))
 		}
 		// The test's context has ended by now.
-		exec.Command("/usr/sbin/postfix", "-c", p.config(), "stop").Run()
+		exec.Command(installed().command("postfix"), "-c", p.config(), "stop").Run()
 	})
 	p.control("start")
 	p.ready()
@@ -277,7 +329,7 @@ func (p *postfix) start() {
 // control runs postfix(1).
 func (p *postfix) control(verb string) {
 	p.t.Helper()
-	if out, status := command(p.t, "", "/usr/sbin/postfix", "-c", p.config(), verb); status != 0 {
+	if out, status := command(p.t, "", installed().command("postfix"), "-c", p.config(), verb); status != 0 {
 		p.t.Fatalf("postfix %s: exit status %d\n%s\n%s", verb, status, out, p.log())
 	}
 }
@@ -331,7 +383,7 @@ func (p *postfix) quiet(words ...string) {
 // postmap runs postmap(1) on a proxied table.
 func (p *postfix) postmap(flag, key, table string) (string, int) {
 	p.t.Helper()
-	return command(p.t, "", "/usr/sbin/postmap", "-c", p.config(), flag, key, "proxy:"+table)
+	return command(p.t, "", installed().command("postmap"), "-c", p.config(), flag, key, "proxy:"+table)
 }
 
 // socket is a service's private socket.
