@@ -144,8 +144,8 @@ func TestLoadSource(t *testing.T) {
 	if !errors.Is(err, ErrBadSource) || !strings.Contains(err.Error(), `line 3: key "longer-key-one" has another value on line 1`) {
 		t.Errorf("two values: %v", err)
 	}
-	s, warnings, err := LoadSource(strings.NewReader("k 1\nK 2\n"), SourceOptions{Lenient: true})
-	if err != nil || s.Len() != 1 || len(warnings) != 1 {
+	s, warnings, err := LoadSource(strings.NewReader("k 1\nK 2\nk 1\n"), SourceOptions{Lenient: true})
+	if err != nil || s.Len() != 1 || len(warnings) != 2 {
 		t.Fatalf("lenient: %v %v", warnings, err)
 	}
 	for _, v := range s.All() {
@@ -168,6 +168,9 @@ func TestLoadSource_Order(t *testing.T) {
 	for range 20_000 {
 		key := strings.Repeat("p", rng.IntN(40)) + strings.Repeat("\x01", rng.IntN(3)) + fmt.Sprint(rng.IntN(1000))
 		entries[key] = strings.Repeat("v", rng.IntN(200)) + key
+	}
+	for i := range 64 { // small groups that agree for long and differ late
+		entries[fmt.Sprintf("%c agree for long, differ late %d", '0'+i%8, i)] = "v"
 	}
 	for i := range 8 {
 		entries[fmt.Sprint("large", i)] = strings.Repeat("w", MaxValueLen-i)
