@@ -288,6 +288,9 @@ func (n *Node) shutdown() {
 			n.logger.Warn("gossip did not end cleanly", "err", err)
 		}
 	}
+	if n.transport != nil {
+		n.transport.Close()
+	}
 	if n.port != nil {
 		n.port.close()
 	}
@@ -295,9 +298,6 @@ func (n *Node) shutdown() {
 		if err := n.raft.Shutdown().Error(); err != nil {
 			n.logger.Warn("raft did not end cleanly", "err", err)
 		}
-	}
-	if n.transport != nil {
-		n.transport.Close()
 	}
 	if n.peers != nil {
 		n.peers.close()

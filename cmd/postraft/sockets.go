@@ -27,7 +27,7 @@ type direct struct {
 
 func newDirect(name string, write bool, passthrough string, logger *slog.Logger) *direct {
 	d := &direct{service: proxy.Service{
-		Name: name, Write: write, Logger: logger.With("service", name),
+		Name: name, Write: write, Logger: logger,
 		Hint: "keep the stock proxymap(8) in master.cf under another service name and name its socket with --passthrough-read or --passthrough-write",
 	}}
 	if passthrough != "" {
