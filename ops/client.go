@@ -54,6 +54,7 @@ type request struct {
 	into         any       // where the JSON of the reply goes, or
 	stream       func(io.Reader) error
 	changes      bool // the request changes something: when the reply is lost, nobody knows
+	write        bool // the agent's Retry says that the tables are as they were
 }
 
 func (c *Client) do(ctx context.Context, q request) error {
@@ -85,7 +86,11 @@ func (c *Client) do(ctx context.Context, q request) error {
 			Advise("use the postraft command that belongs to the running agent")
 	}
 	if resp.StatusCode != http.StatusOK {
-		return readError(resp)
+		e := readError(resp)
+		if e.Kind == Retry && q.write {
+			e.Text += "; nothing was changed"
+		}
+		return e
 	}
 	switch {
 	case q.stream != nil:
@@ -101,7 +106,7 @@ func (c *Client) do(ctx context.Context, q request) error {
 }
 
 // readError returns the error in a reply.
-func readError(resp *http.Response) error {
+func readError(resp *http.Response) *Error {
 	e := &Error{}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxErrorFrame)).Decode(e); err != nil || e.Kind == "" {
 		return Errorf(Internal, "the agent answered %s", resp.Status)
@@ -206,12 +211,12 @@ func table(name string) url.Values { return url.Values{"name": {name}} }
 func (c *Client) CreateTable(ctx context.Context, name, typ string) error {
 	q := table(name)
 	q.Set("type", typ)
-	return c.do(ctx, request{method: "POST", path: "/v1/table", query: q, changes: true})
+	return c.do(ctx, request{method: "POST", path: "/v1/table", query: q, changes: true, write: true})
 }
 
 // DropTable removes a table.
 func (c *Client) DropTable(ctx context.Context, name string) error {
-	return c.do(ctx, request{method: "DELETE", path: "/v1/table", query: table(name), changes: true})
+	return c.do(ctx, request{method: "DELETE", path: "/v1/table", query: table(name), changes: true, write: true})
 }
 
 // Get returns the value of a key.
@@ -223,14 +228,14 @@ func (c *Client) Get(ctx context.Context, name string, key []byte, consistent bo
 // Put writes an entry.
 func (c *Client) Put(ctx context.Context, name string, key, value []byte) error {
 	return c.do(ctx, request{method: "POST", path: "/v1/table/put", query: table(name),
-		json: entryRequest{Key: key, Value: value}, changes: true})
+		json: entryRequest{Key: key, Value: value}, changes: true, write: true})
 }
 
 // Delete removes an entry; found says whether there was one.
 func (c *Client) Delete(ctx context.Context, name string, key []byte) (found bool, err error) {
 	var d Deleted
 	err = c.do(ctx, request{method: "POST", path: "/v1/table/delete", query: table(name),
-		json: entryRequest{Key: key}, into: &d, changes: true})
+		json: entryRequest{Key: key}, into: &d, changes: true, write: true})
 	return d.Found, err
 }
 
@@ -250,7 +255,7 @@ func (c *Client) Import(ctx context.Context, name string, opts ImportOptions, en
 	q.Set("type", opts.Type)
 	q.Set("merge", strconv.FormatBool(opts.Merge))
 	q.Set("dry_run", strconv.FormatBool(opts.DryRun))
-	return result, c.send(ctx, entries, request{method: "POST", path: "/v1/table/import", query: q, into: &result, changes: !opts.DryRun})
+	return result, c.send(ctx, entries, request{method: "POST", path: "/v1/table/import", query: q, into: &result, changes: !opts.DryRun, write: !opts.DryRun})
 }
 
 // Diff calls emit for each change that an import of entries would make.
@@ -293,6 +298,6 @@ func (c *Client) SaveSnapshot(ctx context.Context, w io.Writer) error {
 func (c *Client) RestoreSnapshot(ctx context.Context, r io.Reader, names []string) ([]string, error) {
 	var restored Restored
 	err := c.do(ctx, request{method: "POST", path: "/v1/snapshot", query: url.Values{"table": names},
-		body: io.NopCloser(r), into: &restored, changes: true})
+		body: io.NopCloser(r), into: &restored, changes: true, write: true})
 	return restored.Tables, err
 }

@@ -180,7 +180,7 @@ func (s *Server) guard(f handlerFunc) http.Handler {
 			}
 			timeout = min(d, maxTimeout)
 		}
-		ctx, cancel := context.WithTimeout(r.Context(), timeout)
+		ctx, cancel := context.WithTimeoutCause(r.Context(), timeout, timeoutError(timeout))
 		defer cancel()
 		switch err := f(w, r.WithContext(ctx)); {
 		case err == nil:
@@ -199,6 +199,12 @@ func (s *Server) guard(f handlerFunc) http.Handler {
 		}
 	})
 }
+
+// timeoutError says that a request took longer than it may. It is a context.DeadlineExceeded.
+type timeoutError time.Duration
+
+func (e timeoutError) Error() string        { return "gave up after " + time.Duration(e).String() }
+func (e timeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
 
 func sendError(w http.ResponseWriter, e *Error) {
 	w.Header().Set("Content-Type", "application/json")

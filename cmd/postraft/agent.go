@@ -160,6 +160,7 @@ func (g *agent) approve(s *settings, instance proxy.Instance) {
 
 // serve starts the tasks that end with ctx.
 func (g *agent) serve(ctx context.Context) {
+	g.tasks.Go(func() { trim(ctx) })
 	g.task(g.admin.Serve)
 	g.task(func() error { return g.handoff.Serve(ctx) })
 	for _, d := range []*direct{g.read, g.write} {
