@@ -65,10 +65,6 @@ func parseUint(b []byte) (v uint32, ok bool) {
 
 // The append functions write one attribute, or the end of a list.
 
-func appendString(dst []byte, name, value string) []byte {
-	return append(append(append(append(dst, name...), 0), value...), 0)
-}
-
 func appendBytes(dst []byte, name string, value []byte) []byte {
 	return append(append(append(append(dst, name...), 0), value...), 0)
 }

@@ -17,6 +17,7 @@ import (
 	boltdb "github.com/hashicorp/raft-boltdb/v2"
 	wal "github.com/hashicorp/raft-wal"
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 )
 
 // Kinds of log stores.
@@ -47,7 +48,7 @@ func Open(dir, kind string, logger hclog.Logger) (s *Stores, err error) {
 	}()
 	stablePath := filepath.Join(dir, "stable.db")
 	stable, err := boltdb.New(boltdb.Options{Path: stablePath, BoltOptions: &bbolt.Options{Timeout: openTimeout}})
-	if errors.Is(err, bbolt.ErrTimeout) {
+	if errors.Is(err, berrors.ErrTimeout) {
 		return s, fmt.Errorf("open %s: another agent uses this data directory", stablePath)
 	}
 	if err != nil {

@@ -32,7 +32,7 @@ func TestReadSecretFile(t *testing.T) {
 	if _, err := ReadSecretFile(path + "x"); !errors.Is(err, ErrSecret) || !strings.Contains(err.Error(), "keygen") {
 		t.Errorf("missing: %v", err)
 	}
-	if NewSecret() == NewSecret() {
+	if again := NewSecret(); again == secret {
 		t.Error("two secrets are the same")
 	}
 }

@@ -17,8 +17,6 @@ const (
 
 	// MaxBlock bounds a block, in bytes: room for one entry of the largest size that tables accept.
 	MaxBlock = 1 << 20
-
-	maxEntries = blockSize / 3 // an entry takes an offset and two lengths at least
 )
 
 // ErrCorrupt says that bytes are not a block, or that blocks do not follow each other.

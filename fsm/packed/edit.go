@@ -8,7 +8,7 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-var outOfOrder = fmt.Errorf("%w: keys do not ascend", ErrCorrupt)
+var errOrder = fmt.Errorf("%w: keys do not ascend", ErrCorrupt)
 
 func uint128(d Digest) xxh3.Uint128 {
 	return xxh3.Uint128{Lo: binary.LittleEndian.Uint64(d[:8]), Hi: binary.LittleEndian.Uint64(d[8:])}

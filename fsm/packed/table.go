@@ -180,7 +180,7 @@ func (a *Assembler) Append(encoded []byte) error {
 	if n := len(a.blocks); n > 0 {
 		last := a.blocks[n-1]
 		if bytes.Compare(last.key(last.count()-1), b.key(0)) >= 0 {
-			return outOfOrder
+			return errOrder
 		}
 	}
 	a.blocks = append(a.blocks, b)
@@ -267,7 +267,7 @@ func NewBuilder(emit func(block []byte) error) *Builder { return &Builder{emit: 
 // Add adds an entry; keys must ascend strictly. It copies both.
 func (b *Builder) Add(key, value []byte) error {
 	if b.any && bytes.Compare(b.last, key) >= 0 {
-		return outOfOrder
+		return errOrder
 	}
 	b.any = true
 	b.last = append(b.last[:0], key...)
