@@ -93,6 +93,7 @@ func TestReadSource(t *testing.T) {
 		{"orphan", "  a b\nc d\n", []string{"2:c=d"}, "line 1: white space at the start"},
 		{"directive", "#postraft:entry \"A b\" \" v\\n\"\n", []string{"1:A b= v\n"}, ""},
 		{"backquoted directive", "#postraft:entry `a` \"b\"\n", nil, "line 1: #postraft:entry wants two quoted strings"},
+		{"empty directive", "#postraft:entry \n#postraft:entry\n", nil, "line 1: #postraft:entry wants two quoted strings"},
 		{"long directive", "#postraft:entry \"a\" \"b\" \"c\"\n", nil, "line 1: #postraft:entry wants two quoted strings"},
 		{"bad directive", "#postraft:entry \"A b\n", nil, "line 1: #postraft:entry wants two quoted strings"},
 	} {
@@ -170,7 +171,7 @@ func TestLoadSource_Order(t *testing.T) {
 		entries[key] = strings.Repeat("v", rng.IntN(200)) + key
 	}
 	for i := range 64 { // small groups that agree for long and differ late
-		entries[fmt.Sprintf("%c agree for long, differ late %d", '0'+i%8, i)] = "v"
+		entries[fmt.Sprintf("together %c agree for long, differ late %d", '0'+i%8, i)] = "v"
 	}
 	for i := range 8 {
 		entries[fmt.Sprint("large", i)] = strings.Repeat("w", MaxValueLen-i)
@@ -246,23 +247,46 @@ func FuzzSourceWriter(f *testing.F) {
 	})
 }
 
+// FuzzReadSource ensures that no text breaks the reader, that strict and lenient reading agree on text that
+// is good, and that what was read from any text is written and read back the same.
 func FuzzReadSource(f *testing.F) {
-	f.Add("a b\n c\n#postraft:entry \"x\" \"y\"\n\"q\" v\n", true)
-	f.Fuzz(func(t *testing.T, text string, lenient bool) {
-		n := 0
-		_, err := ReadSource(strings.NewReader(text), SourceOptions{Lenient: lenient}, func(e SourceEntry) error {
-			n++
-			if e.Line < 1 || CheckEntry(e.Key, e.Value) != nil {
-				t.Errorf("entry %+v", e)
+	for _, seed := range []string{
+		"a b\n c\n#postraft:entry \"x\" \"y\"\n\"q\" v\n", "#postraft:entry \"\\xff\" \"\\n\" x\n", "a b\x00\n c", "A 1\na 1\nb\r\n", " x y\n\xe9 z\n\u00df v",
+	} {
+		f.Add(seed, true)
+		f.Add(seed, false)
+	}
+	f.Fuzz(func(t *testing.T, text string, noFold bool) {
+		count := func(opts SourceOptions) (n int, warnings []Problem, err error) {
+			warnings, err = ReadSource(strings.NewReader(text), opts, func(e SourceEntry) error {
+				n++
+				if e.Line < 1 || CheckEntry(e.Key, e.Value) != nil {
+					t.Errorf("entry %+v", e)
+				}
+				return nil
+			})
+			if err != nil && !errors.Is(err, ErrBadSource) {
+				t.Error(err)
 			}
-			return nil
-		})
-		if err != nil && !errors.Is(err, ErrBadSource) {
-			t.Error(err)
+			return n, warnings, err
 		}
-		if s, _, err := LoadSource(strings.NewReader(text), SourceOptions{Lenient: lenient}); err == nil && s.Len() > n {
-			t.Errorf("%d entries of %d", s.Len(), n)
+		strictly, warnings, err := count(SourceOptions{NoFold: noFold})
+		leniently, _, _ := count(SourceOptions{NoFold: noFold, Lenient: true})
+		if len(warnings) > 0 || leniently < strictly || err == nil && leniently != strictly {
+			t.Errorf("%d entries, %d leniently, %v, %v", strictly, leniently, warnings, err)
 		}
+		s, _, err := LoadSource(strings.NewReader(text), SourceOptions{NoFold: noFold, Lenient: true})
+		if err != nil {
+			return
+		}
+		entries := map[string]string{}
+		for k, v := range s.All() {
+			entries[string(k)] = string(v)
+		}
+		if s.Len() != len(entries) || s.Len() > leniently {
+			t.Errorf("%d entries, %d keys, of %d", s.Len(), len(entries), leniently)
+		}
+		roundTrip(t, entries)
 	})
 }
 

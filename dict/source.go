@@ -149,7 +149,7 @@ func parseDirective(comment []byte) (key, value []byte, ok bool, err error) {
 // cutQuoted takes white space and a string in double quotes from the front of s.
 func cutQuoted(s string) (value, rest string, ok bool) {
 	trimmed := strings.TrimLeft(s, blanks)
-	if len(trimmed) == len(s) || trimmed[0] != '"' {
+	if len(trimmed) == len(s) || !strings.HasPrefix(trimmed, `"`) {
 		return "", s, false
 	}
 	quoted, err := strconv.QuotedPrefix(trimmed)
