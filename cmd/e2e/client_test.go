@@ -15,6 +15,7 @@ type client struct {
 	path    string
 	pause   time.Duration // after a connection that broke; Postfix waits 1 s
 	patient time.Duration // for a reply
+	silent  bool          // Postfix before 3.6: the server does not announce itself
 	conn    net.Conn
 }
 
@@ -70,12 +71,14 @@ func (c *client) try(request []byte, deadline time.Time) ([]string, error) {
 		}
 		c.conn = conn
 		c.conn.SetDeadline(deadline)
-		hello, err := c.readList()
-		if err != nil {
-			return nil, fmt.Errorf("announcement: %w", err)
-		}
-		if fmt.Sprint(hello) != "[proxymap_protocol]" {
-			return nil, fmt.Errorf("announcement %q", hello)
+		if !c.silent {
+			hello, err := c.readList()
+			if err != nil {
+				return nil, fmt.Errorf("announcement: %w", err)
+			}
+			if fmt.Sprint(hello) != "[proxymap_protocol]" {
+				return nil, fmt.Errorf("announcement %q", hello)
+			}
 		}
 	}
 	c.conn.SetDeadline(deadline)

@@ -21,7 +21,7 @@ import (
 	"postraft/proxy"
 )
 
-// An installation is the Postfix that a run tests with: the one of the system or, where POSTRAFT_TEST_POSTFIX
+// An installation is the Postfix that a run tests with: the one of the system or, where E2E_POSTFIX
 // names the directory in which another version was built from source, that one.
 type installation struct {
 	commands string // postfix, postconf, postmap, sendmail
@@ -29,7 +29,7 @@ type installation struct {
 }
 
 func installed() installation {
-	if dir := os.Getenv("POSTRAFT_TEST_POSTFIX"); dir != "" {
+	if dir := os.Getenv("E2E_POSTFIX"); dir != "" {
 		return installation{filepath.Join(dir, "bin"), dir}
 	}
 	return installation{"/usr/sbin", ""}
@@ -386,8 +386,13 @@ func (p *postfix) postmap(flag, key, table string) (string, int) {
 	return command(p.t, "", installed().command("postmap"), "-c", p.config(), flag, key, "proxy:"+table)
 }
 
-// socket is a service's private socket.
-func (p *postfix) socket(service string) string { return filepath.Join(p.dir, "q/private", service) }
+// client returns a client of one of the instance's private services.
+func (p *postfix) client(service string) *client {
+	p.t.Helper()
+	c := newClient(filepath.Join(p.dir, "q/private", service))
+	c.silent = installed().before(p.t, 3, 6)
+	return c
+}
 
 func tail(text string, lines int) string {
 	all := strings.SplitAfter(text, "\n")
