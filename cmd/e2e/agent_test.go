@@ -7,10 +7,8 @@ import (
 	"maps"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
 	"testing"
 
@@ -33,6 +31,9 @@ func program(t *testing.T, name string) string {
 	if builds.dir == "" {
 		dir, err := os.MkdirTemp("", "pb")
 		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(dir, 0o755); err != nil { // the agents run as another user
 			t.Fatal(err)
 		}
 		builds.dir = dir
@@ -85,11 +86,7 @@ func newMemAgent(t *testing.T) *memAgent {
 
 func (a *memAgent) start() {
 	a.t.Helper()
-	owner, err := user.Lookup("postfix")
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	uid, _ := strconv.Atoi(owner.Uid)
+	uid := int(lookupAccount(a.t, "postfix").uid)
 	server := proxy.New(proxy.Config{Tables: a, Logger: slog.New(slog.DiscardHandler)})
 	srv, err := handoff.Listen(handoff.Config{
 		Path: filepath.Join(a.runDir, "handoff.sock"), UIDs: []int{uid},

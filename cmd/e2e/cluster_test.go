@@ -21,6 +21,8 @@ type node struct {
 	dir  string
 	args []string
 
+	account account // the agent runs as this user, who may not enter Postfix's directories
+
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the process has ended
 
@@ -39,6 +41,7 @@ func (n *node) start() {
 	n.t.Helper()
 	n.cmd = exec.Command(program(n.t, "postraft"), n.args...)
 	n.cmd.Stderr = n
+	n.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: n.account.uid, Gid: n.account.gid}}
 	if err := n.cmd.Start(); err != nil {
 		n.t.Fatal(err)
 	}
@@ -115,6 +118,7 @@ func newCluster(t *testing.T) []*node {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	account := lookupAccount(t, "nobody")
 	secret := filepath.Join(dir, "secret")
 	out, err := exec.Command(program(t, "postraft"), "keygen").Output()
 	if err != nil {
@@ -123,14 +127,16 @@ func newCluster(t *testing.T) []*node {
 	if err := os.WriteFile(secret, out, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	account.own(t, secret)
 	var nodes []*node
 	seed := ""
 	for i := range 3 {
-		n := &node{t: t, name: fmt.Sprintf("n%d", i+1)}
+		n := &node{t: t, name: fmt.Sprintf("n%d", i+1), account: account}
 		n.dir = filepath.Join(dir, n.name)
 		if err := os.Mkdir(n.dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
+		account.own(t, n.dir)
 		gossip := fmt.Sprintf("127.0.0.1:%d", freePort(t))
 		n.args = []string{"agent", "--name", n.name, "--data-dir", filepath.Join(n.dir, "data"), "--run-dir", n.runDir(),
 			"--bind", fmt.Sprintf("127.0.0.1:%d", freePort(t)), "--gossip", gossip,

@@ -9,16 +9,15 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"text/template"
 	"time"
 
 	"postraft/proxy"
+	"postraft/proxy/master"
 )
 
 // An installation is the Postfix that a run tests with: the one of the system or, where E2E_POSTFIX
@@ -217,22 +216,14 @@ func newPostfix(t *testing.T, runDir string, sink int) *postfix {
 			t.Fatal(err)
 		}
 	}
-	owner, err := user.Lookup("postfix")
-	if err != nil {
-		t.Fatal(err)
-	}
-	uid, _ := strconv.Atoi(owner.Uid)
-	if err := os.Chown(filepath.Join(dir, "d"), uid, 0); err != nil {
-		t.Fatal(err)
-	}
 	// Some of Postfix's commands write to the log as this user.
 	log := filepath.Join(dir, "log")
 	if err := os.WriteFile(log, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chown(log, uid, 0); err != nil {
-		t.Fatal(err)
-	}
+	owner := lookupAccount(t, "postfix")
+	owner.own(t, log)
+	owner.own(t, filepath.Join(dir, "d"))
 	if err := os.CopyFS(filepath.Join(dir, "sbin"), os.DirFS(installed().daemons(t))); err != nil {
 		t.Fatal(err)
 	}
@@ -275,6 +266,26 @@ func newPostfix(t *testing.T, runDir string, sink int) *postfix {
 	maps.Copy(p.settings, installed().settings())
 	p.master = masterCF{SMTP: p.smtp, Chroot: "n", Limit: "1", Wrapper: "postraft-proxymap", Options: " --run-dir " + runDir}
 	return p
+}
+
+// An account is a user of the system.
+type account struct{ uid, gid uint32 }
+
+func lookupAccount(t *testing.T, name string) account {
+	t.Helper()
+	found, err := master.LookupAccount(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return account{uint32(found.UID), uint32(found.GID)}
+}
+
+// own gives a file to the user.
+func (a account) own(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Chown(path, int(a.uid), int(a.gid)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func copyFile(t *testing.T, from, to string) {
