@@ -9,6 +9,8 @@ import (
 	"github.com/hashicorp/raft"
 )
 
+var errLeaderChanged = errors.New("another leader was heard of")
+
 // peerStatus is what a node tells another one.
 type peerStatus struct {
 	ID           string `json:"id"`
@@ -97,6 +99,27 @@ func (n *Node) statusOf(ctx context.Context, id, address string) (peerStatus, er
 	return s, nil
 }
 
+// askLeader asks the leader at address, and gives up when another leader is heard of: a leader that was
+// stopped or cut off does not close its connections.
+func (n *Node) askLeader(ctx context.Context, changed <-chan struct{}, address string, kind byte, payload []byte) ([]byte, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	answered := make(chan struct{})
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case <-changed:
+			cancel(errLeaderChanged)
+		case <-answered:
+		}
+	}()
+	body, err := n.peers.ask(ctx, address, kind, payload)
+	close(answered)
+	<-watched
+	cancel(nil)
+	return body, err
+}
+
 // onLeader sends a request to the leader, to whoever it is, until ctx ends.
 func (n *Node) onLeader(ctx context.Context, kind byte, payload []byte) ([]byte, error) {
 	var last error
@@ -108,7 +131,7 @@ func (n *Node) onLeader(ctx context.Context, kind byte, payload []byte) ([]byte,
 			if id == n.id {
 				body, err = n.request(ctx, n.id, kind, payload)
 			} else {
-				body, err = n.peers.ask(ctx, address, kind, payload)
+				body, err = n.askLeader(ctx, changed, address, kind, payload)
 			}
 			if err == nil || errors.Is(err, ErrRefused) {
 				return body, err

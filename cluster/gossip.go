@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +16,8 @@ import (
 
 	"github.com/hashicorp/memberlist"
 	"github.com/hashicorp/raft"
+
+	"postraft/cluster/store"
 )
 
 // meta is what a node says of itself in gossip, as JSON of at most 512 bytes (memberlist's limit). Nobody
@@ -28,8 +32,9 @@ type meta struct {
 
 // gossipMember is a member as gossip knows it.
 type gossipMember struct {
-	id   string
-	meta meta
+	id     string
+	gossip string // address of its memberlist
+	meta   meta
 }
 
 func (n *Node) startGossip(key []byte) error {
@@ -107,21 +112,22 @@ type gossipEvents Node
 
 // NotifyJoin implements memberlist.EventDelegate.
 func (e *gossipEvents) NotifyJoin(m *memberlist.Node) {
-	(*Node)(e).memberEvent("member joined", m.Name, m.Meta)
+	(*Node)(e).memberEvent("member joined", m, m.Meta)
 }
 
 // NotifyLeave implements memberlist.EventDelegate.
 func (e *gossipEvents) NotifyLeave(m *memberlist.Node) {
-	(*Node)(e).memberEvent("member gone", m.Name, nil)
+	(*Node)(e).memberEvent("member gone", m, nil)
 }
 
 // NotifyUpdate implements memberlist.EventDelegate.
 func (e *gossipEvents) NotifyUpdate(m *memberlist.Node) {
-	(*Node)(e).memberEvent("member changed", m.Name, m.Meta)
+	(*Node)(e).memberEvent("member changed", m, m.Meta)
 }
 
-func (n *Node) memberEvent(what, id string, encoded []byte) {
-	g := gossipMember{id: id}
+func (n *Node) memberEvent(what string, m *memberlist.Node, encoded []byte) {
+	id := m.Name
+	g := gossipMember{id: id, gossip: net.JoinHostPort(m.Addr.String(), strconv.Itoa(int(m.Port)))}
 	usable := json.Unmarshal(encoded, &g.meta) == nil && g.meta.Address != ""
 	n.memberMu.Lock()
 	if usable {
@@ -170,30 +176,85 @@ func (a *addresses) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
 
 func withID(address, id string) raft.ServerAddress { return raft.ServerAddress(address + "#" + id) }
 
-// joinLoop contacts the configured members until one answers, and again whenever this node is alone.
+// Known addresses are tried again this often while a server of the cluster is missing from gossip:
+// memberlist forgets the dead, so that two halves would not find each other again after a long partition.
+const rejoinEvery = 5 * time.Second
+
+// joinLoop contacts the configured members until one answers, and whoever is missing for as long as it is.
 func (n *Node) joinLoop() {
-	if len(n.cfg.Join) == 0 {
-		return
-	}
-	pause := 500 * time.Millisecond
+	known := n.readPeers()
 	warned := false
-	for {
-		if len(n.alive()) < 2 {
-			if err := n.Join(n.ctx, n.cfg.Join); err == nil {
-				pause, warned = 500*time.Millisecond, false
-			} else {
-				if !warned {
-					n.logger.Warn("no member to join answers yet", "join", strings.Join(n.cfg.Join, ","), "err", err)
-					warned = true
-				}
-				pause = min(pause*2, 10*time.Second)
+	for pause := 250 * time.Millisecond; ; pause = min(2*pause, rejoinEvery) {
+		missing := n.missing(known)
+		if alone := len(n.alive()) < 2; alone || len(missing) > 0 {
+			if alone {
+				missing = append(missing, n.cfg.Join...)
 			}
+			err := n.Join(n.ctx, missing)
+			if err != nil && alone && !warned {
+				n.logger.Warn("no member to join answers yet", "join", strings.Join(missing, ","), "err", err)
+			}
+			warned = err != nil && alone
 		}
 		select {
 		case <-time.After(pause):
 		case <-n.ctx.Done():
 			return
 		}
+		n.writePeers(known)
+	}
+}
+
+// missing returns the gossip addresses, as far as they are known, of servers that gossip does not call alive.
+func (n *Node) missing(known map[string]string) []string {
+	alive := n.alive()
+	for id, m := range alive {
+		if id != n.id {
+			known[id] = m.gossip
+		}
+	}
+	var addresses []string
+	for _, s := range n.raft.GetConfiguration().Configuration().Servers {
+		id := string(s.ID)
+		if _, there := alive[id]; !there && id != n.id && known[id] != "" {
+			addresses = append(addresses, known[id])
+		}
+	}
+	return addresses
+}
+
+// readPeers returns the gossip addresses that this node knew when it stopped, by id: a node that joined by
+// command finds its cluster again without --join.
+func (n *Node) readPeers() map[string]string {
+	known := map[string]string{}
+	b, err := os.ReadFile(n.path("peers"))
+	if err == nil {
+		err = json.Unmarshal(b, &known)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		n.logger.Warn("known members not read", "err", err)
+	}
+	return known
+}
+
+// writePeers keeps the addresses of the servers, and forgets who is none any more.
+func (n *Node) writePeers(known map[string]string) {
+	n.missing(known)
+	keep := map[string]string{}
+	for _, s := range n.raft.GetConfiguration().Configuration().Servers {
+		if address := known[string(s.ID)]; address != "" {
+			keep[string(s.ID)] = address
+		}
+	}
+	if len(keep) == 0 {
+		return
+	}
+	b, err := json.Marshal(keep)
+	if err == nil {
+		err = store.WriteFile(n.path("peers"), b)
+	}
+	if err != nil {
+		n.logger.Warn("known members not written", "err", err)
 	}
 }
 

@@ -218,7 +218,7 @@ func (w *writer) submit(ctx context.Context, batch []*write, command *fsm.Comman
 		if !tried {
 			w.markSubmitted(batch, true)
 		}
-		at, err := n.proposeAt(ctx, id, address, encoded)
+		at, err := n.proposeAt(ctx, changed, id, address, encoded)
 		switch {
 		case err == nil:
 			if err := n.reach(ctx, at); err != nil {
@@ -255,11 +255,11 @@ func (w *writer) markSubmitted(batch []*write, submitted bool) {
 }
 
 // proposeAt hands a command to the leader: to the own proposer, or over the wire.
-func (n *Node) proposeAt(ctx context.Context, id, address string, command []byte) (position, error) {
+func (n *Node) proposeAt(ctx context.Context, changed <-chan struct{}, id, address string, command []byte) (position, error) {
 	if id == n.id {
 		return n.proposer.propose(ctx, command)
 	}
-	body, err := n.peers.ask(ctx, address, askPropose, command)
+	body, err := n.askLeader(ctx, changed, address, askPropose, command)
 	if err != nil {
 		return position{}, err
 	}
