@@ -5,7 +5,9 @@ PREFIX    ?= /usr/local
 DESTDIR   ?=
 SBINDIR    = $(DESTDIR)$(PREFIX)/sbin
 MANDIR     = $(DESTDIR)$(PREFIX)/share/man
-UNITDIR   ?= $(DESTDIR)/lib/systemd/system
+UNITDIR    = $(DESTDIR)/lib/systemd/system
+USERSDIR   = $(DESTDIR)/usr/lib/sysusers.d
+DOCDIR     = $(DESTDIR)$(PREFIX)/share/doc/postraft
 # Postfix starts services from its daemon directory only (master(5)).
 DAEMONDIR ?= $(shell postconf -h daemon_directory 2>/dev/null || echo /usr/lib/postfix/sbin)
 
@@ -61,12 +63,14 @@ fuzz:
 	done
 
 install: build
-	install -d $(SBINDIR) $(MANDIR)/man1 $(MANDIR)/man5 $(MANDIR)/man8 $(UNITDIR)
+	install -d $(SBINDIR) $(MANDIR)/man1 $(MANDIR)/man5 $(MANDIR)/man8 $(UNITDIR) $(USERSDIR) $(DOCDIR)
 	install -m 755 bin/postraft bin/postraft-proxymap $(SBINDIR)
 	install -m 644 ops/dist/man/*.1 $(MANDIR)/man1
 	install -m 644 ops/dist/man/*.5 $(MANDIR)/man5
 	install -m 644 ops/dist/man/*.8 $(MANDIR)/man8
-	install -m 644 ops/dist/*.service $(UNITDIR)
+	sed 's|/usr/local/sbin|$(PREFIX)/sbin|' ops/dist/postraft.service > $(UNITDIR)/postraft.service
+	install -m 644 ops/dist/postraft.sysusers.conf $(USERSDIR)/postraft.conf
+	install -m 644 README.md ops/dist/postraft.cf.example ops/dist/postfix/*.example $(DOCDIR)
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	bin/postraft completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/postraft
 	bin/postraft completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_postraft

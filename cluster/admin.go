@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -109,7 +108,6 @@ func (n *Node) Import(ctx context.Context, name string, opts ImportOptions, entr
 	if errors.Is(err, errConflict) { // others keep writing to the table
 		err = n.stage(ctx, []load{{name, opts.Type, next}}, opts.Merge, false)
 	}
-	release(next)
 	if err != nil {
 		return ImportResult{}, fmt.Errorf("import into table %s: %w", name, err)
 	}
@@ -117,17 +115,6 @@ func (n *Node) Import(ctx context.Context, name string, opts ImportOptions, entr
 		result.Version = t.Version
 	}
 	return result, nil
-}
-
-// release gives the memory of a large table that was held for one command back to the system: an agent that
-// then serves lookups only would not come to collect it for hours.
-func release(t *packed.Table) {
-	const large = 8 << 20
-	if t.Bytes() < large {
-		return
-	}
-	*t = packed.Table{}
-	debug.FreeOSMemory()
 }
 
 func (n *Node) importOnce(ctx context.Context, name string, opts ImportOptions, next *packed.Table) (ImportResult, error) {
@@ -293,11 +280,7 @@ func (n *Node) RestoreSnapshot(ctx context.Context, r io.Reader, names []string)
 		}
 		loads = append(loads, load{name, t.Type, t.Table})
 	}
-	err = n.stage(ctx, loads, false, only)
-	for _, l := range loads {
-		release(l.table)
-	}
-	if err != nil {
+	if err := n.stage(ctx, loads, false, only); err != nil {
 		return nil, fmt.Errorf("restore snapshot: %w", err)
 	}
 	return names, nil
