@@ -13,10 +13,12 @@ func (a *app) keygenCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "keygen",
 		Short: "Print a new cluster secret",
-		Long: `Prints a new cluster secret. Every node of a cluster has the same one in its secret file:
+		Long: `Prints a new cluster secret. Every node of a cluster has the same one in its secret file, readable by the agent and
+by nobody else:
 
-  install -d -m 750 /etc/postraft
-  (umask 027; postraft keygen > /etc/postraft/secret)`,
+  install -d /etc/postraft
+  install -m 640 -g postraft /dev/null /etc/postraft/secret
+  postraft keygen > /etc/postraft/secret`,
 		Args: want(0, 0),
 		RunE: action(func(context.Context, []string) error {
 			_, err := fmt.Fprintln(a.out, trust.NewSecret())

@@ -34,6 +34,15 @@ func TestSnapshot_Commands(t *testing.T) {
 		t.Errorf("save to standard output: exit %d, %s", r.code, r.err)
 	}
 
+	away := cli{t, "/nonexistent"}
+	away.fails(exitNoAgent, []string{"snapshot save"}, "snapshot", "save", file)
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("a save that failed left %v, %v", left, err)
+	}
+	if now, err := os.ReadFile(file); err != nil || string(now) != string(whole) {
+		t.Errorf("a save that failed changed the old file: %v", err)
+	}
+
 	n.ok("put", "a", "k", "new")
 	n.ok("put", "b", "k", "new")
 	n.ok("table", "create", "c")

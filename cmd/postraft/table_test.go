@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -190,6 +192,29 @@ func TestTable_Commands(t *testing.T) {
 		n.fails(exitNotFound, []string{"table drop l:"}, "table", "drop", "l")
 		n.fails(exitNotFound, []string{"there is no table l", "postraft table list"}, "table", "info", "l")
 	})
+}
+
+// TestTable_CutImport ensures that an upload which breaks off changes nothing on a node that runs for real,
+// though all of its frames up to then are good.
+func TestTable_CutImport(t *testing.T) {
+	n := startAgent(t)
+	n.runIn("a 1\nb 2\n", "table", "import", "t", "-")
+	for _, merge := range []string{"false", "true"} {
+		conn, err := net.Dial("unix", filepath.Join(n.runDir, adminSocket))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body := "e\x01a\x019" // one entry, and no end of the stream
+		fmt.Fprintf(conn, "POST /v1/table/import?name=t&merge=%s HTTP/1.1\r\nHost: agent\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", merge, len(body), body)
+		reply, err := io.ReadAll(conn)
+		conn.Close()
+		if err != nil || !strings.HasPrefix(string(reply), "HTTP/1.1 503 ") || !strings.Contains(string(reply), "broke off") {
+			t.Errorf("reply to a cut import: %v %s", err, reply)
+		}
+		if out := n.ok("list", "t"); out != "a\t1\nb\t2\n" {
+			t.Errorf("a cut import changed the table: %q", out)
+		}
+	}
 }
 
 func (c cli) in(t *testing.T) cli { return cli{t, c.runDir} }
