@@ -34,7 +34,7 @@ type Config struct {
 	Version      string        // of the program, for Members
 
 	// HeartbeatTimeout is how long a follower waits for the leader before it calls an election. Zero is
-	// 400 ms, right for one site; a wide area wants three times the round trip and more.
+	// 500 ms, right for one site; a wide area wants three times the round trip and more.
 	HeartbeatTimeout time.Duration
 
 	Logger *slog.Logger
@@ -74,7 +74,7 @@ func (c *Config) complete() error {
 		c.Voters = defaultVoters
 	}
 	if c.HeartbeatTimeout == 0 {
-		c.HeartbeatTimeout = 400 * time.Millisecond
+		c.HeartbeatTimeout = 500 * time.Millisecond
 	}
 	if c.Voters < 1 || c.BootstrapExpect < 0 || c.MaxStaleness < 0 {
 		return fmt.Errorf("voters, bootstrap-expect and max-staleness cannot be negative: %w", dict.ErrConfig)

@@ -70,8 +70,9 @@ func (n *Node) reign(ctx context.Context) {
 	}
 	n.leadIndex.Store(at.Index)
 	stages := map[fsm.ID]stageSeen{}
+	refusals := map[string]string{}
 	for ctx.Err() == nil {
-		n.reconcile(ctx)
+		n.reconcile(ctx, refusals)
 		n.abortStages(ctx, stages)
 		select {
 		case <-n.kick:
@@ -104,8 +105,9 @@ func (n *Node) abortStages(ctx context.Context, seen map[fsm.ID]stageSeen) {
 }
 
 // reconcile makes servers of the members that gossip shows, and voters of servers that have caught up. It
-// changes one thing at a time and never takes a vote away for silence.
-func (n *Node) reconcile(ctx context.Context) {
+// changes one thing at a time and never takes a vote away for silence. refusals keeps what was said of whom,
+// so that it is not said twice a second.
+func (n *Node) reconcile(ctx context.Context, refusals map[string]string) {
 	future := n.raft.GetConfiguration()
 	if err := future.Error(); err != nil {
 		return
@@ -132,8 +134,9 @@ func (n *Node) reconcile(ctx context.Context) {
 			continue
 		}
 		changed, err := n.settleMember(m, status, servers, voters, index)
-		if err != nil {
-			n.logger.Warn("member not changed", "member", nameOf(id), "err", err)
+		if err != nil && refusals[id] != err.Error() {
+			refusals[id] = err.Error()
+			n.logger.Warn("member not changed", "member", nameOf(id), "id", id, "err", err)
 		}
 		if changed {
 			return // the next round sees the new configuration

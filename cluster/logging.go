@@ -3,25 +3,37 @@ package cluster
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log"
 	"log/slog"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 )
 
+// repeatPause is how long a message of the libraries is not repeated. They write one at each failed try to
+// reach a peer, several a second while one is down.
+const repeatPause = 30 * time.Second
+
 // raftLogger returns a logger for raft and its stores that writes into ours.
 func raftLogger(to *slog.Logger) hclog.Logger {
 	l := hclog.NewInterceptLogger(&hclog.LoggerOptions{Name: "raft", Output: io.Discard, Level: hclog.Debug})
-	l.RegisterSink(hclogSink{to})
+	l.RegisterSink(&hclogSink{to: to, written: map[string]time.Time{}})
 	return l
 }
 
-type hclogSink struct{ to *slog.Logger }
+type hclogSink struct {
+	to *slog.Logger
+
+	mu      sync.Mutex
+	written map[string]time.Time // of warnings and errors, by their text and whom they are about
+}
 
 // Accept implements hclog.SinkAdapter.
-func (s hclogSink) Accept(name string, level hclog.Level, msg string, args ...any) {
+func (s *hclogSink) Accept(name string, level hclog.Level, msg string, args ...any) {
 	at := slog.LevelDebug
 	switch {
 	case level >= hclog.Error:
@@ -29,7 +41,31 @@ func (s hclogSink) Accept(name string, level hclog.Level, msg string, args ...an
 	case level >= hclog.Warn:
 		at = slog.LevelWarn
 	}
+	if at > slog.LevelDebug && s.repeated(msg, args) {
+		at = slog.LevelDebug
+	}
 	s.to.Log(context.Background(), at, msg, append([]any{"part", name}, args...)...)
+}
+
+func (s *hclogSink) repeated(msg string, args []any) bool {
+	id := msg
+	for i := 0; i+1 < len(args); i += 2 {
+		switch args[i] {
+		case "peer", "target", "server-id":
+			id += fmt.Sprint(" ", args[i+1])
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if now.Sub(s.written[id]) < repeatPause {
+		return true
+	}
+	if len(s.written) > 1000 {
+		clear(s.written)
+	}
+	s.written[id] = now
+	return false
 }
 
 // gossipLogger returns a logger for memberlist that writes into ours.

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -112,19 +113,25 @@ func newPeers(config *tls.Config) *peers {
 func (p *peers) ask(ctx context.Context, address string, kind byte, payload []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
+	var unknown error // of the first try: what a second one says does not undo it
 	if c := p.take(address); c != nil {
 		body, err := p.roundtrip(ctx, c, address, kind, payload)
 		if !errors.Is(err, errUnknown) || ctx.Err() != nil {
 			return body, err
 		}
+		unknown = err
 	}
 	dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: dialTimeout}, Config: p.config}
 	raw, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errNotLeader, err)
+		return nil, cmp.Or(unknown, fmt.Errorf("%w: %w", errNotLeader, err))
 	}
 	c := raw.(*tls.Conn)
-	return p.roundtrip(ctx, &peerConn{Conn: c, r: bufio.NewReader(c)}, address, kind, payload)
+	body, err := p.roundtrip(ctx, &peerConn{Conn: c, r: bufio.NewReader(c)}, address, kind, payload)
+	if err != nil && unknown != nil {
+		return nil, fmt.Errorf("%w; then %v", unknown, err)
+	}
+	return body, err
 }
 
 func (p *peers) roundtrip(ctx context.Context, c *peerConn, address string, kind byte, payload []byte) ([]byte, error) {

@@ -226,9 +226,6 @@ func (a *apply) create(c *Create) Result {
 	if err := dict.CheckTableName(c.Name); err != nil {
 		return refused(err)
 	}
-	if err := dict.CheckTableType(c.Type); err != nil {
-		return refused(err)
-	}
 	a.own()
 	a.tables[c.Name] = &Table{&packed.Table{}, c.Type, a.index}
 	return Result{}
@@ -236,9 +233,6 @@ func (a *apply) create(c *Create) Result {
 
 func (a *apply) stageBegin(c *StageBegin) Result {
 	if err := dict.CheckTableName(c.Table); err != nil {
-		return refused(err)
-	}
-	if err := dict.CheckTableType(c.Type); err != nil {
 		return refused(err)
 	}
 	if len(a.f.stages) >= maxStages {

@@ -1,10 +1,13 @@
 package fsm
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"postraft/dict"
 )
 
 // entryVersion is the first byte of every log entry.
@@ -234,6 +237,7 @@ func decodeCommand(b []byte) (c Command, err error) {
 			err = fields(f.bytes, "create", func(f field) error {
 				return f.one(stringInto(1, &c.Create.Name), stringInto(2, &c.Create.Type), boolInto(3, &c.Create.MustNotExist))
 			})
+			err = cmp.Or(err, knownType(c.Create.Type))
 		case f.is(5, protowire.BytesType):
 			c.Drop = &Drop{}
 			err = fields(f.bytes, "drop", func(f field) error { return f.one(stringInto(1, &c.Drop.Name)) })
@@ -242,6 +246,7 @@ func decodeCommand(b []byte) (c Command, err error) {
 			err = fields(f.bytes, "begin", func(f field) error {
 				return f.one(idInto(1, &c.Begin.ID), stringInto(2, &c.Begin.Table), stringInto(3, &c.Begin.Type))
 			})
+			err = cmp.Or(err, knownType(c.Begin.Type))
 		case f.is(7, protowire.BytesType):
 			c.Chunk = &StageChunk{}
 			err = fields(f.bytes, "chunk", func(f field) error {
@@ -275,6 +280,15 @@ func decodeCommand(b []byte) (c Command, err error) {
 		err = fmt.Errorf("%w: command with %d bodies", ErrUnreadable, bodies)
 	}
 	return c, err
+}
+
+// knownType makes a kind of table that this program cannot keep unreadable: to refuse the command, where a
+// newer node carries it out, would make the nodes differ.
+func knownType(typ string) error {
+	if dict.CheckTableType(typ) != nil {
+		return fmt.Errorf("%w: table of unknown type %q: written by a newer version?", ErrUnreadable, typ)
+	}
+	return nil
 }
 
 func decodeWrite(b []byte) (*Write, error) {

@@ -231,7 +231,8 @@ func TestFSM_Stages(t *testing.T) {
 // while lookups go on.
 func TestFSM_Unreadable(t *testing.T) {
 	unknownField := AppendCommand(AppendEntry(nil), append(EncodeCommand(nil, &Command{Drop: &Drop{"t"}}), 0x7a, 0))
-	for name, entry := range map[string][]byte{"version": {2}, "field": unknownField, "empty": {}} {
+	unknownType := AppendCommand(AppendEntry(nil), EncodeCommand(nil, &Command{Create: &Create{"x", "quantum", false}}))
+	for name, entry := range map[string][]byte{"version": {2}, "field": unknownField, "type": unknownType, "empty": {}} {
 		t.Run(name, func(t *testing.T) {
 			var fatal error
 			m := newMachine(t)

@@ -94,7 +94,7 @@ func newSettings() *settings {
 	host, _, _ = strings.Cut(host, ".")
 	s := &settings{
 		name: host, dataDir: "/var/lib/postraft", runDir: defaultRunDir, bind: "0.0.0.0:7950", gossip: "0.0.0.0:7951", voters: 5,
-		secretFile: "/etc/postraft/secret", logStore: store.WAL, heartbeat: 400 * time.Millisecond, logFormat: "text",
+		secretFile: "/etc/postraft/secret", logStore: store.WAL, heartbeat: 500 * time.Millisecond, logFormat: "text",
 		flags: pflag.NewFlagSet("agent", pflag.ContinueOnError),
 	}
 	s.register()
