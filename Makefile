@@ -45,7 +45,7 @@ lint:
 	@sh .ci/staticcheck '$(GO)' '$(STATICCHECK)'
 
 unit: build
-	$(GO) test -race -shuffle=on -timeout 9m ./...
+	@sh .ci/test '$(GO)' -race -shuffle=on -timeout 9m ./...
 
 # The end-to-end tests need a Postfix to talk to.
 postfix:
