@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -77,25 +76,6 @@ func (c *Cluster) Add(edit func(*cluster.Config)) *Node {
 	node.Start()
 	c.t.Cleanup(node.Kill)
 	return node
-}
-
-// FreePort returns a loopback address that nobody listens on, on TCP and UDP.
-func FreePort(t testing.TB) string {
-	t.Helper()
-	for range 100 {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		udp, err := net.ListenPacket("udp", ln.Addr().String())
-		ln.Close()
-		if err == nil {
-			udp.Close()
-			return ln.Addr().String()
-		}
-	}
-	t.Fatal("no free port")
-	return ""
 }
 
 // Start starts the node again on the same directory and addresses.

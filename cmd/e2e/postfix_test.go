@@ -16,6 +16,7 @@ import (
 	"text/template"
 	"time"
 
+	"postraft/cluster/clustertest"
 	"postraft/proxy"
 	"postraft/proxy/master"
 )
@@ -134,15 +135,10 @@ func command(t *testing.T, stdin string, name string, args ...string) (out strin
 	return both.String(), 0
 }
 
-// freePort returns a loopback port that nobody listens on.
+// freePort returns a loopback port that belongs to the test until it ends.
 func freePort(t *testing.T) int {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
+	return clustertest.FreePorts(t, 1)
 }
 
 // A postfix is a private instance. Paths are short: a socket's name has 107 bytes.

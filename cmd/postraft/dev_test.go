@@ -14,28 +14,12 @@ import (
 	"postraft/cluster/clustertest"
 )
 
-// freeRange returns the first of count ports that are free.
-func freeRange(t *testing.T, count int) string {
-	t.Helper()
-	for range 100 {
-		_, port, err := net.SplitHostPort(clustertest.FreePort(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if first, err := strconv.Atoi(port); err == nil && first+count < 1<<16 && portsFree(first, count) == nil {
-			return port
-		}
-	}
-	t.Fatal("no free ports")
-	return ""
-}
-
 // TestDev_Cluster ensures that dev brings up three nodes that answer Postfix's protocol, that every command that
 // needs the leader works on every node, and that all ends with the signal.
 func TestDev_Cluster(t *testing.T) {
 	dir := shortDir(t)
 	began := time.Now()
-	c := startChild(t, []string{"POSTRAFT_VOTERS=nonsense, which is not for the children"}, "dev", "--dir", dir, "--base-port", freeRange(t, 6))
+	c := startChild(t, []string{"POSTRAFT_VOTERS=nonsense, which is not for the children"}, "dev", "--dir", dir, "--base-port", strconv.Itoa(clustertest.FreePorts(t, 6)))
 	at := func(i int) cli { return cli{t, filepath.Join(dir, fmt.Sprintf("n%d", i), "run")} }
 	for i := 1; i <= 3; i++ {
 		at(i).waitFor("node is ready with the sample table", func(s map[string]any) bool {
