@@ -18,7 +18,10 @@ import (
 // ErrExists says that the table is there already.
 var ErrExists = errors.New("table exists")
 
-var errConflict = errors.New("table has changed meanwhile")
+var (
+	errConflict = errors.New("table has changed meanwhile")
+	errLarge    = errors.New("difference does not fit into one entry")
+)
 
 const (
 	deltaBytes    = 128 << 10 // a change up to this size is one conditional log entry
@@ -101,12 +104,14 @@ func (n *Node) Import(ctx context.Context, name string, opts ImportOptions, entr
 	}
 	var result ImportResult
 	for range deltaAttempts {
-		if result, err = n.importOnce(ctx, name, opts, next); !errors.Is(err, errConflict) {
+		if result, err = n.importDelta(ctx, name, opts, next); !errors.Is(err, errConflict) {
 			break
 		}
 	}
-	if errors.Is(err, errConflict) { // others keep writing to the table
-		err = n.stage(ctx, []load{{name, opts.Type, next}}, opts.Merge, false)
+	if errors.Is(err, errConflict) || errors.Is(err, errLarge) { // others keep writing to the table, or it is much
+		loads := []load{{name, opts.Type, next}}
+		next = nil // stage lets go of it as it sends it
+		err = n.stage(ctx, loads, opts.Merge, false)
 	}
 	if err != nil {
 		return ImportResult{}, fmt.Errorf("import into table %s: %w", name, err)
@@ -117,7 +122,9 @@ func (n *Node) Import(ctx context.Context, name string, opts ImportOptions, entr
 	return result, nil
 }
 
-func (n *Node) importOnce(ctx context.Context, name string, opts ImportOptions, next *packed.Table) (ImportResult, error) {
+// importDelta imports what fits into one entry, on condition that the table is what it was compared with. The
+// error is errConflict when it is not, errLarge when the difference does not fit.
+func (n *Node) importDelta(ctx context.Context, name string, opts ImportOptions, next *packed.Table) (ImportResult, error) {
 	if err := n.ReadIndex(ctx); err != nil {
 		return ImportResult{}, err
 	}
@@ -133,7 +140,8 @@ func (n *Node) importOnce(ctx context.Context, name string, opts ImportOptions, 
 	switch {
 	case opts.DryRun:
 		return result, nil
-	case !exists && !fits:
+	case !fits:
+		return result, errLarge
 	case !exists:
 		if err := n.create(ctx, &fsm.Create{Name: name, Type: opts.Type}); err != nil {
 			return result, err
@@ -142,18 +150,14 @@ func (n *Node) importOnce(ctx context.Context, name string, opts ImportOptions, 
 			return result, errConflict
 		}
 	}
-	switch {
-	case fits && len(ops) == 0:
+	if len(ops) == 0 {
 		return result, nil
-	case fits:
-		r, err := n.apply(ctx, &fsm.Command{Write: &fsm.Write{Ops: ops, IfTable: name, IfVersion: table.Version}})
-		if err != nil {
-			return result, err
-		}
-		return result, n.statusError(name, r)
-	default:
-		return result, n.stage(ctx, []load{{name, opts.Type, next}}, opts.Merge, false)
 	}
+	r, err := n.apply(ctx, &fsm.Command{Write: &fsm.Write{Ops: ops, IfTable: name, IfVersion: table.Version}})
+	if err != nil {
+		return result, err
+	}
+	return result, n.statusError(name, r)
 }
 
 // compare counts what an import changes, and lists the changes as long as they fit into one entry.
@@ -191,7 +195,8 @@ type load struct {
 }
 
 // stage sends tables aside in chunks and puts all of them in place with one entry. When ctx ends first, or
-// anything fails, the tables stay as they were.
+// anything fails, the tables stay as they were. It takes loads over, and lets go of each block that is on its
+// way, so that a large table is not held twice.
 func (n *Node) stage(ctx context.Context, loads []load, merge, only bool) (err error) {
 	commit := &fsm.StageCommit{Merge: merge, Only: only}
 	defer func() {
@@ -206,7 +211,10 @@ func (n *Node) stage(ctx context.Context, loads []load, merge, only bool) (err e
 		}
 		return n.statusError(table, r)
 	}
-	for _, l := range loads {
+	for i := range loads {
+		l := loads[i]
+		blocks := slices.Collect(l.table.Blocks())
+		l.table, loads[i].table = nil, nil
 		var id fsm.ID
 		rand.Read(id[:])
 		if err := do(l.name, &fsm.Command{Begin: &fsm.StageBegin{ID: id, Table: l.name, Type: l.typ}}); err != nil {
@@ -215,8 +223,9 @@ func (n *Node) stage(ctx context.Context, loads []load, merge, only bool) (err e
 		commit.IDs = append(commit.IDs, id)
 		chunk := &fsm.StageChunk{ID: id, Number: 1}
 		size := 0
-		for b := range l.table.Blocks() {
+		for j, b := range blocks {
 			chunk.Blocks = append(chunk.Blocks, b)
+			blocks[j] = nil
 			if size += len(b); size < chunkBytes {
 				continue
 			}

@@ -278,13 +278,23 @@ func (a *apply) stageCommit(c *StageCommit) Result {
 		delete(a.f.stages, id)
 		next := s.blocks.Table()
 		if t, ok := a.tables[s.table]; ok && c.Merge {
-			e := t.Edit()
-			for k, v := range next.All() {
-				e.Put(k, v)
-			}
-			next = e.Table()
+			next = merge(t.Table, next)
 		}
 		a.tables[s.table] = &Table{next, s.typ, a.index}
 	}
 	return Result{}
+}
+
+// merge adds the entries of over to base, by the way that is shorter.
+func merge(base, over *packed.Table) *packed.Table {
+	if over.Len() > base.Len()/8 {
+		if merged, err := packed.Merge(base, over); err == nil { // both are in order, so it cannot fail
+			return merged
+		}
+	}
+	e := base.Edit()
+	for k, v := range over.All() {
+		e.Put(k, v)
+	}
+	return e.Table()
 }

@@ -323,3 +323,31 @@ func Build(entries iter.Seq2[[]byte, []byte]) (*Table, error) {
 	}
 	return a.Table(), nil
 }
+
+// Merge returns a table of the entries of both; where both have a key, over's value counts. It takes time for
+// all entries of both, which is less than to Put over's one by one when they are many.
+func Merge(base, over *Table) (*Table, error) {
+	return Build(func(yield func(key, value []byte) bool) {
+		next, stop := iter.Pull2(over.All())
+		defer stop()
+		k, v, more := next()
+		for key, value := range base.All() {
+			for more && bytes.Compare(k, key) < 0 {
+				if !yield(k, v) {
+					return
+				}
+				k, v, more = next()
+			}
+			if more && bytes.Equal(k, key) {
+				value = v
+				k, v, more = next()
+			}
+			if !yield(key, value) {
+				return
+			}
+		}
+		for more && yield(k, v) {
+			k, v, more = next()
+		}
+	})
+}

@@ -133,6 +133,26 @@ func TestEditor_Model(t *testing.T) {
 	}
 }
 
+// TestMerge ensures that a merge is what putting one by one makes.
+func TestMerge(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 3))
+	for range 50 {
+		m, base, over := model{}, new(Table).Edit(), new(Table).Edit()
+		for i, e := range []*Editor{base, over} {
+			for range rng.IntN(300) {
+				key, value := fmt.Sprint(rng.IntN(300)), fmt.Sprint(i, rng.IntN(9))
+				e.Put([]byte(key), []byte(value))
+				m[key] = value
+			}
+		}
+		merged, err := Merge(base.Table(), over.Table())
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.check(t, merged)
+	}
+}
+
 // TestTable_EdgeKeys ensures that the empty key, keys that are prefixes of others and empty values work.
 func TestTable_EdgeKeys(t *testing.T) {
 	m := model{"": "empty key", "a": "", "aa": "x", "a\xff": "y", "\xff": "z"}
