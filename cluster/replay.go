@@ -12,7 +12,8 @@ const replayBatch = 256
 // last snapshot only and wait for a leader with the rest. Entries up to the watermark were applied before,
 // so they are committed; entries behind it may or may not be, and put what they touch in doubt.
 func (n *Node) replay() error {
-	if err := n.restoreNewest(); err != nil {
+	restored, err := n.restoreNewest()
+	if err != nil {
 		return err
 	}
 	first, err := n.stores.Log.FirstIndex()
@@ -23,7 +24,8 @@ func (n *Node) replay() error {
 	if err != nil {
 		return fmt.Errorf("read log: %w", err)
 	}
-	applied := n.fsm.State().Index
+	// A snapshot may end with entries that the state machine does not see.
+	applied := max(n.fsm.State().Index, restored)
 	if last <= applied {
 		return nil
 	}
@@ -67,11 +69,11 @@ func (n *Node) each(first, last uint64, do func([]*raft.Log) error) error {
 	return nil
 }
 
-// restoreNewest loads the newest snapshot that is sound.
-func (n *Node) restoreNewest() error {
+// restoreNewest loads the newest snapshot that is sound and returns its index, 0 if there is none.
+func (n *Node) restoreNewest() (uint64, error) {
 	snapshots, err := n.stores.Snapshots.List()
 	if err != nil {
-		return fmt.Errorf("list snapshots: %w", err)
+		return 0, fmt.Errorf("list snapshots: %w", err)
 	}
 	var damaged error
 	for _, meta := range snapshots {
@@ -80,10 +82,10 @@ func (n *Node) restoreNewest() error {
 			err = n.fsm.Restore(r)
 		}
 		if err == nil {
-			return nil
+			return meta.Index, nil
 		}
 		damaged = fmt.Errorf("snapshot %s in %s: %w", meta.ID, n.cfg.DataDir, err)
 		n.logger.Error("snapshot cannot be used", "snapshot", meta.ID, "err", err)
 	}
-	return damaged
+	return 0, damaged
 }
