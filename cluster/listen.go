@@ -33,6 +33,7 @@ type port struct {
 	logger  *slog.Logger
 	handle  func(ctx context.Context, from string, kind byte, payload []byte) (answer byte, body []byte)
 
+	refusals  repeats // by host
 	raftConns chan net.Conn
 	ctx       context.Context
 	cancel    context.CancelFunc
@@ -88,7 +89,10 @@ func (p *port) serve() {
 				cancel()
 				<-slots
 				if err != nil {
-					p.logger.Warn("node connection refused: the other end does not show this cluster's secret", "from", c.RemoteAddr().String(), "err", err)
+					host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
+					if p.ctx.Err() == nil && !p.refusals.again(host) {
+						p.logger.Warn("node connection refused: the other end does not show this cluster's secret", "from", host, "err", err)
+					}
 					p.untrack(c)
 					return
 				}

@@ -14,22 +14,41 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// repeatPause is how long a message of the libraries is not repeated. They write one at each failed try to
-// reach a peer, several a second while one is down.
+// repeatPause is how long a warning is not repeated. The libraries write one at each failed try to reach a
+// peer, several a second while one is down, and a stranger can make as many as he likes.
 const repeatPause = 30 * time.Second
+
+// repeats remembers what was written lately.
+type repeats struct {
+	mu      sync.Mutex
+	written map[string]time.Time
+}
+
+// again reports whether id was written within repeatPause; if not, it counts as written now.
+func (r *repeats) again(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	if now.Sub(r.written[id]) < repeatPause {
+		return true
+	}
+	if r.written == nil || len(r.written) > 1000 {
+		r.written = map[string]time.Time{}
+	}
+	r.written[id] = now
+	return false
+}
 
 // raftLogger returns a logger for raft and its stores that writes into ours.
 func raftLogger(to *slog.Logger) hclog.Logger {
 	l := hclog.NewInterceptLogger(&hclog.LoggerOptions{Name: "raft", Output: io.Discard, Level: hclog.Debug})
-	l.RegisterSink(&hclogSink{to: to, written: map[string]time.Time{}})
+	l.RegisterSink(&hclogSink{to: to})
 	return l
 }
 
 type hclogSink struct {
-	to *slog.Logger
-
-	mu      sync.Mutex
-	written map[string]time.Time // of warnings and errors, by their text and whom they are about
+	to      *slog.Logger
+	repeats repeats // of warnings and errors, by their text and whom they are about
 }
 
 // Accept implements hclog.SinkAdapter.
@@ -55,26 +74,19 @@ func (s *hclogSink) repeated(msg string, args []any) bool {
 			id += fmt.Sprint(" ", args[i+1])
 		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := time.Now()
-	if now.Sub(s.written[id]) < repeatPause {
-		return true
-	}
-	if len(s.written) > 1000 {
-		clear(s.written)
-	}
-	s.written[id] = now
-	return false
+	return s.repeats.again(id)
 }
 
 // gossipLogger returns a logger for memberlist that writes into ours.
-func gossipLogger(to *slog.Logger) *log.Logger { return log.New(gossipWriter{to}, "", 0) }
+func gossipLogger(to *slog.Logger) *log.Logger { return log.New(&gossipWriter{to: to}, "", 0) }
 
-type gossipWriter struct{ to *slog.Logger }
+type gossipWriter struct {
+	to      *slog.Logger
+	repeats repeats // of warnings, by their first words
+}
 
 // Write takes one line of the form "[LEVEL] memberlist: text".
-func (w gossipWriter) Write(line []byte) (int, error) {
+func (w *gossipWriter) Write(line []byte) (int, error) {
 	text := string(bytes.TrimSpace(line))
 	level := slog.LevelDebug
 	for prefix, l := range map[string]slog.Level{"[ERR] ": slog.LevelWarn, "[WARN] ": slog.LevelWarn, "[INFO] ": slog.LevelDebug, "[DEBUG] ": slog.LevelDebug} {
@@ -82,6 +94,11 @@ func (w gossipWriter) Write(line []byte) (int, error) {
 			text, level = rest, l
 		}
 	}
-	w.to.Log(context.Background(), level, strings.TrimPrefix(text, "memberlist: "), "part", "gossip")
+	text = strings.TrimPrefix(text, "memberlist: ")
+	words := strings.SplitN(text, " ", 4)
+	if level > slog.LevelDebug && w.repeats.again(strings.Join(words[:min(3, len(words))], " ")) {
+		level = slog.LevelDebug
+	}
+	w.to.Log(context.Background(), level, text, "part", "gossip")
 	return len(line), nil
 }
