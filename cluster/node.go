@@ -90,7 +90,7 @@ func (n *Node) start() error {
 	}
 	hlog := raftLogger(n.logger)
 	var err error
-	if n.stores, err = store.Open(n.cfg.DataDir, n.cfg.LogStore, hlog); err != nil {
+	if n.stores, err = store.Open(n.cfg.DataDir, store.Options{Kind: n.cfg.LogStore, FS: n.cfg.LogFS}, hlog, n.logger); err != nil {
 		return err
 	}
 	if n.id, err = serverID(n.cfg.DataDir, n.cfg.Name); err != nil {

@@ -50,7 +50,7 @@ func OpenRecovery(dir, name string, logger *slog.Logger) (r *Recovery, err error
 	if _, err := os.Stat(filepath.Join(dir, "wal")); err == nil {
 		kind = store.WAL
 	}
-	if r.stores, err = store.Open(dir, kind, raftLogger(logger)); err != nil {
+	if r.stores, err = store.Open(dir, store.Options{Kind: kind}, raftLogger(logger), logger); err != nil {
 		return nil, err
 	}
 	if err := r.look(); err != nil {

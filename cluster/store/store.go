@@ -6,16 +6,20 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
+	iofs "io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	boltdb "github.com/hashicorp/raft-boltdb/v2"
 	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/fs"
+	"github.com/hashicorp/raft-wal/metadb"
+	"github.com/hashicorp/raft-wal/segment"
+	"github.com/hashicorp/raft-wal/types"
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
 )
@@ -34,47 +38,46 @@ type Stores struct {
 	Stable    raft.StableStore
 	Snapshots raft.SnapshotStore
 	Watermark *Watermark
+	Disk      *Disk
 
 	closers []func() error
 }
 
+// Options say how the stores are kept.
+type Options struct {
+	Kind string    // of the log: WAL or Bolt
+	FS   types.VFS // where a WAL keeps its segments; nil is the operating system. Tests make it fail.
+}
+
 // Open opens or makes the stores in dir. Only one process may have them open.
-func Open(dir, kind string, logger hclog.Logger) (s *Stores, err error) {
-	s = &Stores{}
+func Open(dir string, opts Options, logger hclog.Logger, events *slog.Logger) (s *Stores, err error) {
+	s = &Stores{Disk: newDisk(dir, events)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
 		}
 	}()
 	stablePath := filepath.Join(dir, "stable.db")
-	stable, err := boltdb.New(boltdb.Options{Path: stablePath, BoltOptions: &bbolt.Options{Timeout: openTimeout}})
+	db, err := boltdb.New(boltdb.Options{Path: stablePath, BoltOptions: &bbolt.Options{Timeout: openTimeout}})
 	if errors.Is(err, berrors.ErrTimeout) {
 		return s, fmt.Errorf("open %s: another agent uses this data directory", stablePath)
 	}
 	if err != nil {
 		return s, fmt.Errorf("open %s: %w", stablePath, err)
 	}
-	s.closers = append(s.closers, stable.Close)
-	s.Stable = stable
-	var log raft.LogStore
-	switch kind {
+	s.closers = append(s.closers, db.Close)
+	s.Stable = stable{db, s.Disk}
+	switch opts.Kind {
 	case Bolt:
-		log = stable
+		s.Log, err = newLog(s.Disk, stablePath, db)
 	case WAL:
-		logDir := filepath.Join(dir, "wal")
-		if err := os.MkdirAll(logDir, 0o700); err != nil {
-			return s, err
-		}
-		w, err := wal.Open(logDir, wal.WithLogger(logger.Named("wal")))
-		if err != nil {
-			return s, fmt.Errorf("open log in %s: %w", logDir, err)
-		}
-		s.closers = append(s.closers, w.Close)
-		log = w
+		err = s.openWAL(filepath.Join(dir, "wal"), opts.FS, logger.Named("wal"))
 	default:
-		return s, fmt.Errorf("log store %q: want %s or %s", kind, WAL, Bolt)
+		err = fmt.Errorf("log store %q: want %s or %s", opts.Kind, WAL, Bolt)
 	}
-	s.Log = newLog(log)
+	if err != nil {
+		return s, err
+	}
 	if err := cleanSnapshots(dir); err != nil {
 		return s, err
 	}
@@ -88,8 +91,42 @@ func Open(dir, kind string, logger hclog.Logger) (s *Stores, err error) {
 	return s, nil
 }
 
+func (s *Stores) openWAL(dir string, files types.VFS, logger hclog.Logger) error {
+	if files == nil {
+		files = fs.New()
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	open := func() (raft.LogStore, func() error, error) {
+		meta := &metadb.BoltMetaDB{}
+		w, err := wal.Open(dir, wal.WithLogger(logger), wal.WithMetaStore(meta), wal.WithSegmentFiler(segment.NewFiler(dir, tidyFS{files})))
+		if err != nil {
+			if errors.Is(err, types.ErrCorrupt) {
+				err = fmt.Errorf("%w: %w", ErrDamaged, err)
+			}
+			return nil, nil, errors.Join(fmt.Errorf("open log in %s: %w", dir, err), meta.Close())
+		}
+		return w, w.Close, nil
+	}
+	w, closer, err := open()
+	if err != nil {
+		return err
+	}
+	if s.Log, err = newLog(s.Disk, dir, w); err != nil {
+		return errors.Join(err, closer())
+	}
+	s.Log.reopen, s.Log.closer = open, closer
+	s.closers = append(s.closers, s.Log.close)
+	return nil
+}
+
+// Interrupt ends writes that wait for the disk, so that raft can end.
+func (s *Stores) Interrupt() { s.Disk.cancel() }
+
 // Close closes all stores. Raft must have ended.
 func (s *Stores) Close() error {
+	s.Interrupt()
 	var errs []error
 	for i := len(s.closers) - 1; i >= 0; i-- {
 		errs = append(errs, s.closers[i]())
@@ -102,7 +139,7 @@ func (s *Stores) Close() error {
 func cleanSnapshots(dir string) error {
 	snapshots := filepath.Join(dir, "snapshots")
 	entries, err := os.ReadDir(snapshots)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, iofs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
@@ -116,105 +153,6 @@ func cleanSnapshots(dir string) error {
 		}
 	}
 	return nil
-}
-
-// Log is the raft log with its newest entries in memory, within a bound in bytes. It tells when entries
-// were added.
-type Log struct {
-	raft.LogStore
-	monotonic bool
-
-	mu    sync.Mutex
-	added chan struct{} // closed when entries were added
-	ring  []*raft.Log   // consecutive entries, the newest last
-	size  int
-	last  uint64
-}
-
-const (
-	cacheBytes   = 4 << 20
-	cacheEntries = 4096
-)
-
-func newLog(inner raft.LogStore) *Log {
-	l := &Log{LogStore: inner, added: make(chan struct{})}
-	if m, ok := inner.(raft.MonotonicLogStore); ok {
-		l.monotonic = m.IsMonotonic()
-	}
-	l.last, _ = inner.LastIndex()
-	return l
-}
-
-// IsMonotonic implements raft.MonotonicLogStore.
-func (l *Log) IsMonotonic() bool { return l.monotonic }
-
-// GetLog implements raft.LogStore.
-func (l *Log) GetLog(index uint64, log *raft.Log) error {
-	l.mu.Lock()
-	if n := len(l.ring); n > 0 && index >= l.ring[0].Index && index <= l.ring[n-1].Index {
-		*log = *l.ring[index-l.ring[0].Index]
-		l.mu.Unlock()
-		return nil
-	}
-	l.mu.Unlock()
-	return l.LogStore.GetLog(index, log)
-}
-
-// StoreLog implements raft.LogStore.
-func (l *Log) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Log{log}) }
-
-// StoreLogs implements raft.LogStore.
-func (l *Log) StoreLogs(logs []*raft.Log) error {
-	if err := l.LogStore.StoreLogs(logs); err != nil {
-		return err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, log := range logs {
-		if n := len(l.ring); n > 0 && log.Index != l.ring[n-1].Index+1 {
-			l.drop()
-		}
-		l.ring = append(l.ring, log)
-		l.size += len(log.Data)
-		l.last = log.Index
-	}
-	cut := 0
-	for len(l.ring)-cut > 1 && (l.size > cacheBytes || len(l.ring)-cut > cacheEntries) {
-		l.size -= len(l.ring[cut].Data)
-		l.ring[cut] = nil
-		cut++
-	}
-	if cut > 0 {
-		if l.ring = l.ring[cut:]; cap(l.ring) < 64 {
-			l.ring = append(make([]*raft.Log, 0, 256), l.ring...)
-		}
-	}
-	close(l.added)
-	l.added = make(chan struct{})
-	return nil
-}
-
-func (l *Log) drop() { l.ring, l.size = nil, 0 }
-
-// DeleteRange implements raft.LogStore.
-func (l *Log) DeleteRange(low, high uint64) error {
-	l.mu.Lock()
-	if n := len(l.ring); n > 0 && high >= l.ring[0].Index {
-		l.drop()
-	}
-	l.mu.Unlock()
-	err := l.LogStore.DeleteRange(low, high)
-	l.mu.Lock()
-	l.last, _ = l.LogStore.LastIndex()
-	l.mu.Unlock()
-	return err
-}
-
-// Added returns the index of the last entry and a channel that is closed when entries are added after that.
-func (l *Log) Added() (last uint64, added <-chan struct{}) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.last, l.added
 }
 
 // IsEmpty reports whether the stores hold no state of raft.

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,7 +16,7 @@ import (
 
 func open(t *testing.T, dir, kind string) *Stores {
 	t.Helper()
-	s, err := Open(dir, kind, hclog.NewNullLogger())
+	s, err := Open(dir, Options{Kind: kind}, hclog.NewNullLogger(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +101,7 @@ func TestOpen_Twice(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, WAL)
 	defer s.Close()
-	if _, err := Open(dir, WAL, hclog.NewNullLogger()); err == nil || !strings.Contains(err.Error(), "another agent uses this data directory") {
+	if _, err := Open(dir, Options{Kind: WAL}, hclog.NewNullLogger(), slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "another agent uses this data directory") {
 		t.Error(err)
 	}
 }
