@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -17,7 +18,22 @@ type peerStatus struct {
 	Formed       bool   `json:"formed"`
 	Leaving      bool   `json:"leaving,omitempty"`
 	AppliedIndex uint64 `json:"applied_index"`
+	LastLogIndex uint64 `json:"last_log_index,omitempty"`
 	Version      string `json:"version,omitempty"`
+	Disk         string `json:"disk,omitempty"` // why the node cannot write
+
+	Life   string        `json:"life,omitempty"` // random, of the running process
+	Uptime time.Duration `json:"uptime,omitempty"`
+}
+
+func (n *Node) peerStatus() peerStatus {
+	s := peerStatus{ID: n.id, Formed: n.formed(), Leaving: n.leaving.Load(), AppliedIndex: n.fsm.State().Index, Version: n.cfg.Version, Life: n.life, Uptime: time.Since(n.began)}
+	s.LastLogIndex, _ = n.stores.Log.Added()
+	s.LastLogIndex = max(s.LastLogIndex, s.AppliedIndex) // a snapshot leaves the log empty
+	if err := n.diskError(); err != nil {
+		s.Disk = err.Error()
+	}
+	return s
 }
 
 type removal struct {
@@ -52,7 +68,7 @@ func (n *Node) request(ctx context.Context, from string, kind byte, payload []by
 		at, err := n.leaderReadIndex(ctx)
 		return at.encode(), err
 	case askStatus:
-		return json.Marshal(peerStatus{n.id, n.formed(), n.leaving.Load(), n.fsm.State().Index, n.cfg.Version})
+		return json.Marshal(n.peerStatus())
 	case askPledge:
 		var p pledge
 		if err := json.Unmarshal(payload, &p); err != nil || p.Coordinator != from {
@@ -77,6 +93,10 @@ func (n *Node) request(ctx context.Context, from string, kind byte, payload []by
 			return nil, nil // done before, and asked again
 		}
 		return nil, n.transfer(ctx, h.ID)
+	case askCheckpoints:
+		return n.checkpoints()
+	case askDiscard:
+		return nil, n.discardAsked(from, payload)
 	default:
 		return nil, fmt.Errorf("%w: request of unknown kind %d: asked by a newer version?", ErrRefused, kind)
 	}
@@ -86,7 +106,7 @@ func (n *Node) request(ctx context.Context, from string, kind byte, payload []by
 func (n *Node) statusOf(ctx context.Context, id, address string) (peerStatus, error) {
 	var s peerStatus
 	if id == n.id {
-		return peerStatus{n.id, true, n.leaving.Load(), n.fsm.State().Index, n.cfg.Version}, nil
+		return n.peerStatus(), nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()

@@ -30,7 +30,7 @@ func (n *Node) formed() bool {
 // it, so that no two of them can form two clusters. Where any member belongs to a cluster already, nobody
 // forms another one; its leader takes the new nodes in.
 func (n *Node) bootstrap() {
-	for n.ctx.Err() == nil && !n.formed() {
+	for n.ctx.Err() == nil && !n.formed() && !n.rejoins() {
 		if err := n.tryBootstrap(); err != nil {
 			n.logger.Info("cluster not formed yet", "reason", err)
 		}
@@ -73,7 +73,7 @@ func (n *Node) tryBootstrap() error {
 		return err
 	}
 	config := raft.Configuration{}
-	for _, id := range ids {
+	for i, id := range ids {
 		address := alive[id].meta.Address
 		if id != n.id {
 			ctx, cancel := context.WithTimeout(n.ctx, 2*time.Second)
@@ -83,12 +83,16 @@ func (n *Node) tryBootstrap() error {
 				return fmt.Errorf("pledge of %s: %w", nameOf(id), err)
 			}
 		}
-		config.Servers = append(config.Servers, raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(id), Address: raft.ServerAddress(address)})
+		suffrage := raft.Voter
+		if i >= n.cfg.Voters {
+			suffrage = raft.Nonvoter
+		}
+		config.Servers = append(config.Servers, raft.Server{Suffrage: suffrage, ID: raft.ServerID(id), Address: raft.ServerAddress(address)})
 	}
 	if err := n.raft.BootstrapCluster(config).Error(); err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
 		return fmt.Errorf("write the first configuration: %w", err)
 	}
-	n.logger.Info("cluster formed", "voters", len(config.Servers))
+	n.logger.Info("cluster formed", "servers", len(config.Servers), "voters", min(len(ids), n.cfg.Voters))
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-sockaddr"
+	"github.com/hashicorp/raft-wal/types"
 
 	"postraft/cluster/store"
 	"postraft/dict"
@@ -28,10 +29,18 @@ type Config struct {
 	Nonvoter        bool     // never vote
 	Voters          int      // how many voters the leader keeps; 0 is 5
 
+	// DeadAfter is how long a voter may be silent before a stand-by votes in its place; 0 is ten minutes.
+	// StableFor is how long a nonvoter must have done well before it votes; 0 is five seconds.
+	DeadAfter, StableFor time.Duration
+
 	Secret       string        // of the cluster (package trust)
 	LogStore     string        // store.WAL or store.Bolt; empty is store.WAL
+	LogFS        types.VFS     // where a WAL keeps its files; nil is the operating system. Tests make it fail.
 	MaxStaleness time.Duration // answer ErrRetry when no leader was heard of for so long; 0 never does
 	Version      string        // of the program, for Members
+
+	// CheckEvery is how often the leader compares the digests of all nodes; 0 is a minute.
+	CheckEvery time.Duration
 
 	// HeartbeatTimeout is how long a follower waits for the leader before it calls an election. Zero is
 	// 500 ms, right for one site; a wide area wants three times the round trip and more.
@@ -72,6 +81,15 @@ func (c *Config) complete() error {
 	}
 	if c.Voters == 0 {
 		c.Voters = defaultVoters
+	}
+	if c.DeadAfter == 0 {
+		c.DeadAfter = 10 * time.Minute
+	}
+	if c.CheckEvery == 0 {
+		c.CheckEvery = time.Minute
+	}
+	if c.StableFor == 0 {
+		c.StableFor = 5 * time.Second
 	}
 	if c.HeartbeatTimeout == 0 {
 		c.HeartbeatTimeout = 500 * time.Millisecond

@@ -65,6 +65,7 @@ func (n *Node) startGossip(key []byte) error {
 	c.SecretKey = key
 	c.Delegate = (*gossipDelegate)(n)
 	c.Events = (*gossipEvents)(n)
+	c.Conflict = (*gossipEvents)(n)
 	c.Logger = gossipLogger(n.logger)
 	c.LogOutput = nil
 	c.DeadNodeReclaimTime = 10 * time.Second
@@ -123,6 +124,14 @@ func (e *gossipEvents) NotifyLeave(m *memberlist.Node) {
 // NotifyUpdate implements memberlist.EventDelegate.
 func (e *gossipEvents) NotifyUpdate(m *memberlist.Node) {
 	(*Node)(e).memberEvent("member changed", m, m.Meta)
+}
+
+// NotifyConflict implements memberlist.ConflictDelegate.
+func (e *gossipEvents) NotifyConflict(_, other *memberlist.Node) {
+	var m meta
+	if json.Unmarshal(other.Meta, &m) == nil {
+		(*Node)(e).conflict(other.Name, m.Address)
+	}
 }
 
 func (n *Node) memberEvent(what string, m *memberlist.Node, encoded []byte) {

@@ -16,10 +16,8 @@ import (
 
 const (
 	reconcileEvery  = 500 * time.Millisecond
-	configTimeout   = 5 * time.Second
 	stageTimeout    = time.Minute // a load that stands still for so long was abandoned
 	transferTimeout = 5 * time.Second
-	caughtUp        = 256 // a nonvoter so few entries behind may become a voter
 )
 
 // lead does a leader's work for as long as this node is the leader: the context of each leadership ends
@@ -69,6 +67,9 @@ func (n *Node) reign(ctx context.Context) {
 		return
 	}
 	n.leadIndex.Store(at.Index)
+	n.events.add(EventElection)
+	n.tasks.Go(func() { n.takeCensus(ctx) })
+	n.tasks.Go(func() { n.checkDigests(ctx) })
 	stages := map[fsm.ID]stageSeen{}
 	refusals := map[string]string{}
 	for ctx.Err() == nil {
@@ -102,83 +103,6 @@ func (n *Node) abortStages(ctx context.Context, seen map[fsm.ID]stageSeen) {
 			}
 		}
 	}
-}
-
-// reconcile makes servers of the members that gossip shows, and voters of servers that have caught up. It
-// changes one thing at a time and never takes a vote away for silence. refusals keeps what was said of whom,
-// so that it is not said twice a second.
-func (n *Node) reconcile(ctx context.Context, refusals map[string]string) {
-	future := n.raft.GetConfiguration()
-	if err := future.Error(); err != nil {
-		return
-	}
-	config, index := future.Configuration(), future.Index()
-	servers := map[string]raft.Server{}
-	voters := 0
-	for _, s := range config.Servers {
-		servers[string(s.ID)] = s
-		if s.Suffrage == raft.Voter {
-			voters++
-		}
-	}
-	alive := n.alive()
-	for _, id := range slices.Sorted(maps.Keys(alive)) {
-		m := alive[id]
-		s, known := servers[id]
-		if known && (s.Suffrage == raft.Voter || m.meta.Nonvoter || voters >= n.cfg.Voters) && string(s.Address) == m.meta.Address {
-			continue
-		}
-		status, err := n.statusOf(ctx, id, m.meta.Address)
-		if err != nil {
-			n.logger.Debug("member does not answer", "member", nameOf(id), "err", err)
-			continue
-		}
-		changed, err := n.settleMember(m, status, servers, voters, index)
-		if err != nil && refusals[id] != err.Error() {
-			refusals[id] = err.Error()
-			n.logger.Warn("member not changed", "member", nameOf(id), "id", id, "err", err)
-		}
-		if changed {
-			return // the next round sees the new configuration
-		}
-	}
-}
-
-// settleMember makes the one change that a member is due, if any.
-func (n *Node) settleMember(m gossipMember, status peerStatus, servers map[string]raft.Server, voters int, index uint64) (bool, error) {
-	id, address := raft.ServerID(m.id), raft.ServerAddress(m.meta.Address)
-	s, known := servers[m.id]
-	switch {
-	case status.Leaving:
-		return false, nil
-	case known && s.Address != address:
-		n.logger.Info("member has moved", "member", nameOf(m.id), "address", address)
-		if s.Suffrage == raft.Voter {
-			return true, n.raft.AddVoter(id, address, index, configTimeout).Error()
-		}
-		return true, n.raft.AddNonvoter(id, address, index, configTimeout).Error()
-	case known:
-		if s.Suffrage == raft.Voter || m.meta.Nonvoter || voters >= n.cfg.Voters || status.AppliedIndex+caughtUp < n.raft.CommitIndex() {
-			return false, nil
-		}
-		n.logger.Info("member becomes a voter", "member", nameOf(m.id))
-		return true, n.raft.AddVoter(id, address, index, configTimeout).Error()
-	}
-	for other := range servers {
-		if nameOf(other) != nameOf(m.id) {
-			continue
-		}
-		if _, there := n.alive()[other]; there {
-			return false, fmt.Errorf("%w: another live agent has this name, as %s; give one of them another --name", ErrRefused, other)
-		}
-		n.logger.Info("server replaced: its name is back with a new data directory", "member", nameOf(m.id), "old", other, "id", m.id)
-		return true, n.raft.RemoveServer(raft.ServerID(other), index, configTimeout).Error()
-	}
-	if status.Formed {
-		return false, fmt.Errorf("%w: its data directory belongs to another cluster, or to a member that left or was removed; start it with an empty one", ErrRefused)
-	}
-	n.logger.Info("member becomes a server", "member", nameOf(m.id), "id", m.id)
-	return true, n.raft.AddNonvoter(id, address, index, configTimeout).Error()
 }
 
 // voters returns the ids of the voters in the newest configuration.

@@ -220,11 +220,3 @@ type streamAddr string
 
 func (streamAddr) Network() string  { return "tcp" }
 func (a streamAddr) String() string { return string(a) }
-
-// mainLoopTransport is raft's TCP transport without the short cut for heartbeats, which changes term and
-// state from another goroutine than raft's main loop (hashicorp/raft issue 695). The Transport contract
-// allows ignoring the handler.
-type mainLoopTransport struct{ *raft.NetworkTransport }
-
-// SetHeartbeatHandler implements raft.Transport by doing nothing.
-func (mainLoopTransport) SetHeartbeatHandler(func(raft.RPC)) {}

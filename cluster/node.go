@@ -28,6 +28,8 @@ import (
 type Node struct {
 	cfg    Config
 	id     string
+	life   string // random, made by Open
+	began  time.Time
 	logger *slog.Logger
 
 	stores    *store.Stores
@@ -39,7 +41,15 @@ type Node struct {
 	gossip    *memberlist.Memberlist
 	writer    *writer
 	proposer  *proposer
+	census    census
+	events    events
+	alarms    alarms
+	restores  restores
 
+	transferring transferGuard
+
+	sick      atomic.Bool // the disk fails, or hangs
+	diverging atomic.Bool // the tables are known to be wrong
 	open      atomic.Bool // lookups are answered: this node has caught up once since its disk was new
 	stale     atomic.Bool // no leader was heard of for longer than MaxStaleness
 	leadIndex atomic.Uint64
@@ -70,9 +80,13 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		cfg: cfg, logger: cfg.Logger,
 		members: map[string]gossipMember{}, kick: make(chan struct{}, 1), leaderChanged: make(chan struct{}), done: make(chan struct{}),
 	}
+	n.life, n.began = rand.Text(), time.Now()
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
-	n.fsm = fsm.New(fsm.Options{OnApplied: n.applied, OnFatal: n.fail})
+	n.fsm = fsm.New(fsm.Options{OnApplied: n.applied, OnFatal: n.fail, OnRestore: n.restored})
 	if err := n.start(); err != nil {
+		if errors.Is(err, store.ErrDamaged) || errors.Is(err, fsm.ErrBadSnapshot) {
+			err = n.repairAdvice(err)
+		}
 		n.cancel(ErrClosed)
 		n.shutdown()
 		return nil, fmt.Errorf("start node %s: %w", cfg.Name, err)
@@ -87,6 +101,9 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 func (n *Node) start() error {
 	if err := os.MkdirAll(n.cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("make data directory: %w", err)
+	}
+	if err := n.discard(); err != nil {
+		return err
 	}
 	hlog := raftLogger(n.logger)
 	var err error
@@ -122,7 +139,7 @@ func (n *Node) start() error {
 		MaxRPCsInFlight:       1, // pipelining can deadlock (hashicorp/raft issues 611 and 612)
 		ServerAddressProvider: (*addresses)(n),
 	})
-	if n.raft, err = raft.NewRaft(n.raftConfig(), n.fsm, n.stores.Log, n.stores.Stable, n.stores.Snapshots, mainLoopTransport{n.transport}); err != nil {
+	if n.raft, err = raft.NewRaft(n.raftConfig(), n.fsm, n.stores.Log.ForRaft(), n.stores.Stable, n.stores.Snapshots, mainLoopTransport{n.transport, n}); err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
 	n.observe()
@@ -135,6 +152,8 @@ func (n *Node) start() error {
 	n.tasks.Go(n.lead)
 	n.tasks.Go(n.joinLoop)
 	n.tasks.Go(n.catchUp)
+	n.tasks.Go(n.watchDisk)
+	n.tasks.Go(n.watchName)
 	if n.cfg.MaxStaleness > 0 {
 		n.tasks.Go(n.watchStaleness)
 	}
@@ -293,6 +312,9 @@ func (n *Node) shutdown() {
 	}
 	if n.port != nil {
 		n.port.close()
+	}
+	if n.stores != nil {
+		n.stores.Interrupt()
 	}
 	if n.raft != nil {
 		if err := n.raft.Shutdown().Error(); err != nil {

@@ -38,6 +38,9 @@ func newProposer(n *Node) *proposer { return &proposer{n: n, wake: make(chan str
 // propose puts a command into the log and returns where it was committed. The error is errNotLeader where it
 // surely was not, errUnknown where it may have been.
 func (p *proposer) propose(ctx context.Context, command []byte) (position, error) {
+	if err := p.n.diskError(); err != nil {
+		return position{}, fmt.Errorf("%w: %w", errNotLeader, err)
+	}
 	pr := &proposal{command: command, done: make(chan struct{})}
 	p.mu.Lock()
 	if p.paused || p.n.ctx.Err() != nil {
@@ -110,6 +113,7 @@ func (p *proposer) run() {
 		flying.Go(func() {
 			defer func() { <-slots }()
 			at, err := committed(future)
+			p.n.noteTransfer(err)
 			if err == nil {
 				at.Term, err = p.n.termOf(at.Index)
 			}

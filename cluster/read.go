@@ -35,7 +35,7 @@ func (n *Node) leaderReadIndex(ctx context.Context) (position, error) {
 		return position{}, errNotLeader
 	}
 	commit := max(n.raft.CommitIndex(), began)
-	if err := n.raft.VerifyLeader().Error(); err != nil {
+	if err := n.verifyLeader(ctx); err != nil {
 		return position{}, errNotLeader
 	}
 	// The state machine does not see raft's own no-ops: wait for the last entry that it will see.
@@ -53,6 +53,21 @@ func (n *Node) leaderReadIndex(ctx context.Context) (position, error) {
 	}
 	s := n.fsm.State()
 	return position{s.Index, s.Term}, nil
+}
+
+// verifyLeader asks a quorum whether this node still leads. Raft does not answer while its disk hangs.
+func (n *Node) verifyLeader(ctx context.Context) error {
+	if err := n.diskError(); err != nil {
+		return err
+	}
+	verified := make(chan error, 1)
+	n.tasks.Go(func() { verified <- n.raft.VerifyLeader().Error() })
+	select {
+	case err := <-verified:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // ReadIndex returns once this node has applied every write that was answered anywhere before the call.
@@ -90,6 +105,7 @@ func (n *Node) catchUp() {
 			n.logger.Error("mark of readiness not written", "err", err)
 		}
 		n.open.Store(true)
+		n.rejoined()
 		n.logger.Info("ready", "index", n.fsm.State().Index)
 		n.announce()
 	}
@@ -121,6 +137,7 @@ func (n *Node) watchStaleness() {
 
 var (
 	errNotReady = fmt.Errorf("node has not caught up with the cluster yet: %w", dict.ErrRetry)
+	errWrong    = fmt.Errorf("node has found its tables to be wrong and begins anew: %w", dict.ErrRetry)
 	errStale    = fmt.Errorf("node has not heard of a leader for longer than max-staleness: %w", dict.ErrRetry)
 )
 
@@ -131,6 +148,9 @@ func (n *Node) gate() error {
 	}
 	if n.stale.Load() {
 		return errStale
+	}
+	if n.diverging.Load() {
+		return errWrong
 	}
 	return nil
 }

@@ -2,8 +2,12 @@ package cluster
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/hashicorp/raft"
+
+	"postraft/cluster/store"
 )
 
 const replayBatch = 256
@@ -24,13 +28,16 @@ func (n *Node) replay() error {
 	if err != nil {
 		return fmt.Errorf("read log: %w", err)
 	}
+	if mark := n.stores.Watermark.Index(); mark > max(last, restored) {
+		return fmt.Errorf("log in %s is %w: it ends at entry %d, and entry %d was applied before", n.cfg.DataDir, store.ErrDamaged, max(last, restored), mark)
+	}
 	// A snapshot may end with entries that the state machine does not see.
 	applied := max(n.fsm.State().Index, restored)
 	if last <= applied {
 		return nil
 	}
 	if first > applied+1 {
-		return fmt.Errorf("log in %s begins at entry %d, the newest readable snapshot ends at %d: entries are missing; move the data directory away to start this node empty", n.cfg.DataDir, first, applied)
+		return fmt.Errorf("log in %s is %w: it begins at entry %d, the newest readable snapshot ends at %d", n.cfg.DataDir, store.ErrDamaged, first, applied)
 	}
 	committed := min(n.stores.Watermark.Index(), last)
 	if err := n.each(applied+1, committed, func(logs []*raft.Log) error {
@@ -77,6 +84,7 @@ func (n *Node) restoreNewest() (uint64, error) {
 	}
 	var damaged error
 	for _, meta := range snapshots {
+		path := filepath.Join(n.cfg.DataDir, "snapshots", meta.ID)
 		_, r, err := n.stores.Snapshots.Open(meta.ID)
 		if err == nil {
 			err = n.fsm.Restore(r)
@@ -84,8 +92,17 @@ func (n *Node) restoreNewest() (uint64, error) {
 		if err == nil {
 			return meta.Index, nil
 		}
-		damaged = fmt.Errorf("snapshot %s in %s: %w", meta.ID, n.cfg.DataDir, err)
-		n.logger.Error("snapshot cannot be used", "snapshot", meta.ID, "err", err)
+		damaged = fmt.Errorf("snapshot %s is %w: %w", path, store.ErrDamaged, err)
+		n.logger.Error("snapshot cannot be used", "path", path, "err", err)
+		// Out of the way of raft, which must not send it to others. An older one and the log stand in for it.
+		if err := os.Rename(path, path+store.AsideSuffix); err != nil {
+			return 0, fmt.Errorf("put damaged snapshot aside: %w", err)
+		}
 	}
-	return 0, damaged
+	if len(snapshots) > 0 {
+		if first, err := n.stores.Log.FirstIndex(); err != nil || first > 1 {
+			return 0, damaged
+		}
+	}
+	return 0, nil
 }

@@ -55,6 +55,8 @@ func (n *Node) Status() Status {
 		s.Ready, s.NotReady = false, err.Error()
 	}
 	switch {
+	case !n.formed() && n.rejoins():
+		s.Warnings = append(s.Warnings, "this node has discarded its data and waits for a member of its cluster to answer; name one: postraft join HOST")
 	case !n.formed():
 		s.Warnings = append(s.Warnings, "this node belongs to no cluster yet: it waits for --join or --bootstrap-expect to succeed")
 	case s.Leader == "":
@@ -63,6 +65,10 @@ func (n *Node) Status() Status {
 	if state.InDoubt() {
 		s.Warnings = append(s.Warnings, "the end of the log awaits a leader: lookups of the keys it touches are deferred")
 	}
+	if err := n.diskError(); err != nil {
+		s.Warnings = append(s.Warnings, err.Error())
+	}
+	s.Warnings = append(s.Warnings, n.alarms.all()...)
 	if err := n.fsm.Err(); err != nil {
 		s.Warnings = append(s.Warnings, err.Error())
 	}

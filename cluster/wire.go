@@ -31,6 +31,9 @@ const (
 	askRemove    = 5 // JSON removal; answer: nothing
 	askTransfer  = 6 // JSON transfer; answer: nothing
 
+	askCheckpoints = 7 // nothing; answer: JSON []fsm.Checkpoint
+	askDiscard     = 8 // JSON discardOrder; answer: nothing
+
 	answerOK        = 0
 	answerNotLeader = 1 // surely nothing was done
 	answerUnknown   = 2 // it may have been done; text

@@ -14,6 +14,7 @@ import (
 type Options struct {
 	OnApplied func(index uint64) // the State with this index was published
 	OnFatal   func(error)        // applying has ended for good
+	OnRestore func(index uint64) // a snapshot was read in place of the State
 }
 
 // An FSM keeps the State. One goroutine at a time may apply, restore or take snapshots, as raft does;
@@ -27,6 +28,8 @@ type FSM struct {
 	stages   map[ID]*stage
 	fatal    error
 	changed  chan struct{} // closed when a State is published
+
+	checkpoints []Checkpoint // ascending
 }
 
 var (
@@ -122,6 +125,10 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 				results[j] = a.command(&commands[j])
 			}
 			responses[i] = results
+		}
+		if a.index == log.Index && a.index%checkpointEvery == 0 {
+			a.close()
+			f.keepCheckpoint(a.index, a.tables)
 		}
 	}
 	f.publish(a.finish())

@@ -364,12 +364,15 @@ func (f *FSM) Restore(r io.ReadCloser) error {
 	}
 	f.mu.Lock()
 	if s.State.Index >= f.State().Index {
-		f.sessions, f.stages = s.sessions, s.stages
+		f.sessions, f.stages, f.checkpoints = s.sessions, s.stages, nil
 		f.publish(s.State)
 	}
 	f.mu.Unlock()
 	if f.opts.OnApplied != nil {
 		f.opts.OnApplied(f.State().Index)
+	}
+	if f.opts.OnRestore != nil {
+		f.opts.OnRestore(s.State.Index)
 	}
 	return nil
 }

@@ -62,7 +62,7 @@ func (c *Cluster) Add(edit func(*cluster.Config)) *Node {
 	}
 	name := fmt.Sprintf("n%d", len(c.Nodes)+1)
 	node := &Node{c: c, Config: cluster.Config{
-		Name: name, DataDir: filepath.Join(c.t.TempDir(), name), Secret: c.Secret, Version: "test",
+		Name: name, DataDir: filepath.Join(c.t.TempDir(), name), Secret: c.Secret, Version: "test", StableFor: 300 * time.Millisecond,
 		Bind: FreePort(c.t), Gossip: FreePort(c.t),
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
 	}}

@@ -135,6 +135,10 @@ func (s *Stores) Close() error {
 	return errors.Join(errs...)
 }
 
+// AsideSuffix ends the name of a damaged snapshot that was put aside: the library passes it over, and Open
+// removes it the next time.
+const AsideSuffix = ".damaged.tmp"
+
 // cleanSnapshots removes what interrupted snapshots have left: the library never does.
 func cleanSnapshots(dir string) error {
 	snapshots := filepath.Join(dir, "snapshots")

@@ -25,6 +25,9 @@ var ErrCorrupt = errors.New("damaged table block")
 // A Digest is a sum of entry hashes; see the package comment.
 type Digest [16]byte
 
+// AddHash adds the hash of b to the sum.
+func (d *Digest) AddHash(b []byte) { d.add(xxh3.Hash128(b)) }
+
 func (d *Digest) add(h xxh3.Uint128) {
 	lo, carry := bits.Add64(binary.LittleEndian.Uint64(d[:8]), h.Lo, 0)
 	hi, _ := bits.Add64(binary.LittleEndian.Uint64(d[8:]), h.Hi, carry)

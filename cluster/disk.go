@@ -1,0 +1,128 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+const (
+	// A write that is under way for so many lease times makes a leader silent, so that another one is elected.
+	stuckLeases = 4
+
+	// A leader whose writes are slower than its lease hands over, but not more often than this: perhaps all
+	// disks are slow.
+	slowPause = 30 * time.Second
+)
+
+// errDisk says that this node cannot write now.
+var errDisk = errors.New("disk fails")
+
+// watchDisk keeps a node that cannot write from leading. Raft sends heartbeats whatever the disk does
+// (hashicorp/raft issue 503), so a leader whose writes hang would keep the lead and commit nothing.
+func (n *Node) watchDisk() {
+	lease := n.raftConfig().LeaderLeaseTimeout
+	tick := time.NewTicker(lease / 4)
+	defer tick.Stop()
+	var handedOver time.Time
+	for {
+		select {
+		case <-tick.C:
+		case <-n.stores.Disk.Damaged():
+			n.fail(n.repairAdvice(n.stores.Disk.Damage()))
+			return
+		case <-n.ctx.Done():
+			return
+		}
+		h := n.stores.Disk.Health()
+		stuck := h.Busy > stuckLeases*lease
+		sick := h.Failing != nil || stuck
+		if was := n.sick.Swap(sick); sick && !was {
+			event := EventDiskFailing
+			if h.Failing == nil {
+				event = EventDiskStuck
+			}
+			n.events.add(event)
+			n.logger.Error("this node cannot write: it neither leads nor stands for election until it can", "err", h.Failing, "write_under_way", h.Busy.Round(time.Millisecond))
+		} else if was && !sick {
+			n.logger.Info("this node can write again")
+		}
+		if !sick && h.Slowest > lease && n.raft.State() == raft.Leader && time.Since(handedOver) > slowPause && n.healthyVoter() {
+			handedOver = time.Now()
+			n.events.add(EventDiskSlow)
+			n.logger.Warn("own disk is slower than the lease: leadership is handed over", "slowest_write", h.Slowest.Round(time.Millisecond), "lease", lease)
+			if err := n.transfer(n.ctx, ""); err != nil {
+				n.logger.Warn("leadership not handed over", "err", err)
+			}
+		}
+	}
+}
+
+// diskError returns why this node cannot write, nil if it can.
+func (n *Node) diskError() error {
+	if !n.sick.Load() {
+		return nil
+	}
+	h := n.stores.Disk.Health()
+	switch {
+	case errors.Is(h.Failing, syscall.ENOSPC), errors.Is(h.Failing, syscall.EDQUOT):
+		return fmt.Errorf("%w on %s: no room in %s since %s: make room, nothing needs a restart", errDisk, n.cfg.Name, n.cfg.DataDir, h.Since.Format(time.TimeOnly))
+	case h.Failing != nil:
+		return fmt.Errorf("%w on %s since %s: %w", errDisk, n.cfg.Name, h.Since.Format(time.TimeOnly), h.Failing)
+	default:
+		return fmt.Errorf("%w on %s: a write in %s takes %v so far", errDisk, n.cfg.Name, n.cfg.DataDir, h.Busy.Round(100*time.Millisecond))
+	}
+}
+
+// healthyVoter reports whether another voter says that its disk is fine, so that handing over helps.
+func (n *Node) healthyVoter() bool {
+	for _, id := range n.voters() {
+		if s, ok := n.census.of(id); ok && id != n.id && s.fresh() && s.status.Disk == "" {
+			return true
+		}
+	}
+	return false
+}
+
+// repairAdvice completes an error of damaged files with what to do.
+func (n *Node) repairAdvice(err error) error {
+	return fmt.Errorf("%w; to discard this node's data and get it from the cluster again, start it once with: postraft agent --reset", err)
+}
+
+// mainLoopTransport is raft's TCP transport without the short cut for heartbeats, which changes term and
+// state from another goroutine than raft's main loop (hashicorp/raft issue 695); the Transport contract
+// allows ignoring the handler. And a node that cannot write keeps silent, so that others lead.
+type mainLoopTransport struct {
+	*raft.NetworkTransport
+	n *Node
+}
+
+// SetHeartbeatHandler implements raft.Transport by doing nothing.
+func (mainLoopTransport) SetHeartbeatHandler(func(raft.RPC)) {}
+
+// AppendEntries implements raft.Transport.
+func (t mainLoopTransport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if t.n.sick.Load() {
+		return errDisk
+	}
+	return t.NetworkTransport.AppendEntries(id, target, args, resp)
+}
+
+// RequestVote implements raft.Transport.
+func (t mainLoopTransport) RequestVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	if t.n.sick.Load() {
+		return errDisk
+	}
+	return t.NetworkTransport.RequestVote(id, target, args, resp)
+}
+
+// RequestPreVote implements raft.WithPreVote.
+func (t mainLoopTransport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	if t.n.sick.Load() {
+		return errDisk
+	}
+	return t.NetworkTransport.RequestPreVote(id, target, args, resp)
+}
