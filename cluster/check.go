@@ -14,7 +14,7 @@ import (
 // errDiverged is why a node that differed from the others ends, to begin anew.
 var errDiverged = fmt.Errorf("this node's tables differed from those of the majority: %w", ErrRestart)
 
-// discardOrder is what the leader tells a server that differs, once it is no server any more.
+// discardOrder is what the leader tells a server that differs.
 type discardOrder struct {
 	Index  uint64 `json:"index"` // where it differed
 	Reason string `json:"reason"`
@@ -94,8 +94,8 @@ func differing(found map[string]map[uint64]packed.Digest, voters []string) map[s
 	return wrong
 }
 
-// diverged says it loudly, and heals the server where that leaves a quorum: it loses its membership and
-// begins anew, as a server that gets a snapshot.
+// diverged says it loudly, and heals the server where that leaves a quorum: it is told to begin anew, and comes
+// back as a new server that takes the place of the old one (settle).
 func (n *Node) diverged(ctx context.Context, id string, index uint64) {
 	n.events.add(EventDigestMismatch)
 	reason := fmt.Sprintf("tables of %s differ from those of the majority at index %d", nameOf(id), index)
@@ -116,15 +116,10 @@ func (n *Node) diverged(ctx context.Context, id string, index uint64) {
 		n.logger.Error("the server is not healed: without its vote there would be no quorum", "member", nameOf(id))
 		return
 	}
-	address := n.serverAddresses()[id]
-	if err := n.change(ctx, change{kind: remove, id: id, why: reason}, 0); err != nil {
-		n.logger.Warn("server not removed", "member", nameOf(id), "err", err)
-		return
-	}
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	if err := n.peers.askJSON(ctx, address, askDiscard, discardOrder{index, reason}, nil); err != nil {
-		n.logger.Error("server not told to begin anew: run there: postraft agent --reset", "member", nameOf(id), "err", err)
+	if err := n.peers.askJSON(ctx, n.serverAddresses()[id], askDiscard, discardOrder{index, reason}, nil); err != nil {
+		n.logger.Error("server not told to begin anew", "member", nameOf(id), "err", err)
 		return
 	}
 	n.alarms.set(id, "")

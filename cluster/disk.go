@@ -72,6 +72,8 @@ func (n *Node) diskError() error {
 		return fmt.Errorf("%w on %s: no room in %s since %s: make room, nothing needs a restart", errDisk, n.cfg.Name, n.cfg.DataDir, h.Since.Format(time.TimeOnly))
 	case h.Failing != nil:
 		return fmt.Errorf("%w on %s since %s: %w", errDisk, n.cfg.Name, h.Since.Format(time.TimeOnly), h.Failing)
+	case h.Busy < time.Second:
+		return nil // it has just recovered
 	default:
 		return fmt.Errorf("%w on %s: a write in %s takes %v so far", errDisk, n.cfg.Name, n.cfg.DataDir, h.Busy.Round(100*time.Millisecond))
 	}

@@ -3,6 +3,7 @@
 package clustertest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,15 +38,27 @@ type Node struct {
 // New starts n nodes that form a cluster, and waits until all are ready.
 func New(t testing.TB, n int) *Cluster {
 	t.Helper()
+	return NewWith(t, n, nil)
+}
+
+// NewWith is New with configurations that edit has changed.
+func NewWith(t testing.TB, n int, edit func(*cluster.Config)) *Cluster {
+	t.Helper()
 	c := &Cluster{t: t, Secret: trust.NewSecret()}
 	for range n {
-		c.Add(func(cfg *cluster.Config) { cfg.BootstrapExpect = n })
+		c.Add(func(cfg *cluster.Config) {
+			cfg.BootstrapExpect = n
+			if edit != nil {
+				edit(cfg)
+			}
+		})
 	}
+	votes := min(n, cmp.Or(c.Nodes[0].Config.Voters, 5))
 	for _, node := range c.Nodes {
 		node.WaitReady()
 	}
-	c.Eventually("every node is a voter", func() error {
-		if got := len(c.Nodes[0].Status().Voters); got != n {
+	c.Eventually("there are all voters", func() error {
+		if got := len(c.Nodes[0].Status().Voters); got != votes {
 			return fmt.Errorf("%d voters", got)
 		}
 		return nil
@@ -76,6 +89,14 @@ func (c *Cluster) Add(edit func(*cluster.Config)) *Node {
 	node.Start()
 	c.t.Cleanup(node.Kill)
 	return node
+}
+
+// CopyDir copies a directory of a stopped node.
+func CopyDir(t testing.TB, from, to string) {
+	t.Helper()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Start starts the node again on the same directory and addresses.

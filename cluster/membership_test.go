@@ -1,0 +1,144 @@
+package cluster_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"postraft/cluster"
+	"postraft/cluster/clustertest"
+)
+
+// wantVoters returns a check that the leader has these voters, or so many when names is empty.
+func wantVoters(c *clustertest.Cluster, n int, names ...string) func() error {
+	return func() error {
+		got := c.Leader().Status().Voters
+		slices.Sort(got)
+		if len(got) != n || len(names) > 0 && !slices.Equal(got, names) {
+			return fmt.Errorf("voters %v", got)
+		}
+		return nil
+	}
+}
+
+// TestNode_DeadVoterReplaced ensures that a stand-by votes in place of a voter that stays silent, that the
+// dead one stands by when it is back, and that a node that never votes is passed over.
+func TestNode_DeadVoterReplaced(t *testing.T) {
+	c := clustertest.NewWith(t, 3, func(cfg *cluster.Config) { cfg.Voters, cfg.DeadAfter = 3, time.Second })
+	c.Leader().Create("t")
+	never := c.Add(func(cfg *cluster.Config) { cfg.Voters, cfg.DeadAfter, cfg.Nonvoter = 3, time.Second, true })
+	standBy := c.Add(func(cfg *cluster.Config) { cfg.Voters, cfg.DeadAfter = 3, time.Second })
+	never.WaitReady()
+	standBy.WaitReady()
+	if err := wantVoters(c, 3, "n1", "n2", "n3")(); err != nil {
+		t.Fatal(err)
+	}
+	dead := c.Followers()[0]
+	if dead == never || dead == standBy {
+		t.Fatal("a stand-by votes")
+	}
+	dead.Kill()
+	c.Eventually("the stand-by votes in its place", func() error {
+		got := c.Leader().Status().Voters
+		if len(got) != 3 || slices.Contains(got, dead.Config.Name) || !slices.Contains(got, standBy.Config.Name) {
+			return fmt.Errorf("voters %v", got)
+		}
+		return nil
+	})
+	dead.Start()
+	dead.WaitReady()
+	dead.Put("t", "k", "v")
+	c.Agree()
+	if got := c.Leader().Status().Voters; len(got) != 3 || slices.Contains(got, dead.Config.Name) {
+		t.Errorf("voters %v", got)
+	}
+}
+
+// TestNode_NotBelowQuorum ensures that silence costs no vote where there is nobody to take it.
+func TestNode_NotBelowQuorum(t *testing.T) {
+	c := clustertest.NewWith(t, 3, func(cfg *cluster.Config) { cfg.DeadAfter = 300 * time.Millisecond })
+	c.Leader().Create("t")
+	c.Followers()[0].Kill()
+	for i := range 100 {
+		c.Leader().Put("t", fmt.Sprint(i), "v")
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := wantVoters(c, 3)(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestNode_SevenAgents ensures that of seven nodes that form a cluster five vote.
+func TestNode_SevenAgents(t *testing.T) {
+	c := clustertest.NewWith(t, 7, nil)
+	c.Eventually("five vote", wantVoters(c, 5))
+	members, err := c.Leader().Members(context.Background())
+	if err != nil || len(members) != 7 {
+		t.Fatalf("%d members, %v", len(members), err)
+	}
+	c.Nodes[6].Create("t")
+	c.Agree()
+}
+
+// TestNode_TooManyVoters ensures that a vote is taken away when the cluster shall keep fewer, or a voter shall
+// not vote any more, even where that is the leader.
+func TestNode_TooManyVoters(t *testing.T) {
+	c := clustertest.New(t, 4)
+	c.Leader().Create("t")
+	leader := c.Leader()
+	leader.Kill()
+	leader.Config.Nonvoter = true
+	leader.Start()
+	c.Eventually("the former leader does not vote", func() error {
+		if got := c.Leader().Status().Voters; slices.Contains(got, leader.Config.Name) {
+			return fmt.Errorf("voters %v", got)
+		}
+		return nil
+	})
+	leader.Put("t", "k", "v")
+	c.Agree()
+}
+
+// TestNode_SameName ensures that a second agent with the name of a live one ends with a clear message, and
+// the first one notices nothing.
+func TestNode_SameName(t *testing.T) {
+	c := clustertest.New(t, 3)
+	second := c.Add(func(cfg *cluster.Config) { cfg.Name = "n2" })
+	select {
+	case <-second.Done():
+	case <-time.After(clustertest.Patience):
+		t.Fatal("it goes on")
+	}
+	if err := second.Err(); !errors.Is(err, cluster.ErrRefused) || !strings.Contains(err.Error(), "--name") {
+		t.Errorf("it ended because: %v", err)
+	}
+	if err := wantVoters(c, 3, "n1", "n2", "n3")(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestNode_SameDataDirectory ensures that of two agents with copies of one data directory the younger ends.
+func TestNode_SameDataDirectory(t *testing.T) {
+	c := clustertest.New(t, 3)
+	original := c.Followers()[0]
+	original.Kill()
+	copied := t.TempDir()
+	clustertest.CopyDir(t, original.Config.DataDir, copied)
+	original.Start()
+	original.WaitReady()
+	second := c.Add(func(cfg *cluster.Config) { cfg.Name, cfg.DataDir = original.Config.Name, copied })
+	select {
+	case <-second.Done():
+	case <-time.After(clustertest.Patience):
+		t.Fatal("it goes on")
+	}
+	if err := second.Err(); !errors.Is(err, cluster.ErrRefused) {
+		t.Errorf("it ended because: %v", err)
+	}
+	c.Leader().Create("t")
+	c.Agree()
+}
