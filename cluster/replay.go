@@ -39,7 +39,7 @@ func (n *Node) replay() error {
 	if first > applied+1 {
 		return fmt.Errorf("log in %s is %w: it begins at entry %d, the newest readable snapshot ends at %d", n.cfg.DataDir, store.ErrDamaged, first, applied)
 	}
-	committed := min(n.stores.Watermark.Index(), last)
+	committed := max(applied, min(n.stores.Watermark.Index(), last)) // a snapshot is committed to its end
 	if err := n.each(applied+1, committed, func(logs []*raft.Log) error {
 		n.fsm.ApplyBatch(logs)
 		return n.fsm.Err()
