@@ -157,17 +157,7 @@ func (w *writer) refuse() {
 // last of its callers has gone.
 func (w *writer) carry(batch []*write) {
 	w.seq++
-	command := &fsm.Command{ID: fsm.WriteID{Session: w.session, Seq: w.seq}}
-	if c := batch[0].command; c != nil {
-		id := command.ID
-		*command = *c
-		command.ID = id
-	} else {
-		command.Write = &fsm.Write{}
-		for _, wr := range batch {
-			command.Write.Ops = append(command.Write.Ops, wr.ops...)
-		}
-	}
+	id := fsm.WriteID{Session: w.session, Seq: w.seq}
 	deadline := batch[0].deadline
 	for _, wr := range batch {
 		if wr.deadline.After(deadline) {
@@ -176,7 +166,7 @@ func (w *writer) carry(batch []*write) {
 	}
 	ctx, cancel := context.WithDeadline(w.n.ctx, deadline)
 	defer cancel()
-	result, err := w.submit(ctx, batch, command)
+	batch, result, err := w.submit(ctx, batch, id)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, wr := range batch {
@@ -195,62 +185,88 @@ func (w *writer) carry(batch []*write) {
 	}
 }
 
-func (w *writer) submit(ctx context.Context, batch []*write, command *fsm.Command) (fsm.Result, error) {
+// begin marks a batch as submitted and returns those of its writes whose callers still wait, with the command
+// that carries them. The others were told that their writes did not happen, so they must not.
+func (w *writer) begin(batch []*write, id fsm.WriteID) (live []*write, encoded []byte) {
+	command := &fsm.Command{ID: id, Write: &fsm.Write{}}
+	w.mu.Lock()
+	for _, wr := range batch {
+		if wr.given {
+			continue
+		}
+		wr.submitted = true
+		live = append(live, wr)
+		if wr.command != nil {
+			*command = *wr.command
+			command.ID = id
+		} else {
+			command.Write.Ops = append(command.Write.Ops, wr.ops...)
+		}
+	}
+	w.mu.Unlock()
+	return live, fsm.EncodeCommand(nil, command)
+}
+
+// submit returns the part of the batch that the result, or the error, is about.
+func (w *writer) submit(ctx context.Context, batch []*write, id fsm.WriteID) ([]*write, fsm.Result, error) {
 	n := w.n
-	encoded := fsm.EncodeCommand(nil, command)
+	var encoded []byte
 	tried := false
 	for {
 		// An attempt that seemed to fail may have been committed and have reached this node.
 		if tried {
-			if r, ok := n.fsm.Outcome(command.ID); ok {
-				return r, nil
+			if r, ok := n.fsm.Outcome(id); ok {
+				return batch, r, nil
 			}
 		}
-		id, address, changed := n.leaderWatch()
-		if id == "" {
+		leader, address, changed := n.leaderWatch()
+		if leader == "" {
 			select {
 			case <-changed:
 				continue
 			case <-ctx.Done():
-				return fsm.Result{}, context.Cause(ctx)
+				return batch, fsm.Result{}, context.Cause(ctx)
 			}
 		}
 		if !tried {
-			w.markSubmitted(batch, true)
+			if batch, encoded = w.begin(batch, id); len(batch) == 0 {
+				return nil, fsm.Result{}, nil
+			}
 		}
-		at, err := n.proposeAt(ctx, changed, id, address, encoded)
+		at, err := n.proposeAt(ctx, changed, leader, address, encoded)
 		switch {
 		case err == nil:
 			if err := n.reach(ctx, at); err != nil {
-				return fsm.Result{}, err
+				return batch, fsm.Result{}, err
 			}
-			if r, ok := n.fsm.Outcome(command.ID); ok {
-				return r, nil
+			if r, ok := n.fsm.Outcome(id); ok {
+				return batch, r, nil
 			}
-			return fsm.Result{}, fmt.Errorf("result of entry %d was not kept", at.Index)
+			return batch, fsm.Result{}, fmt.Errorf("result of entry %d was not kept", at.Index)
 		case errors.Is(err, errNotLeader):
 			if !tried {
-				w.markSubmitted(batch, false)
+				w.unsubmit(batch)
 			}
 		default:
 			tried = true
-			n.logger.Debug("write goes on", "leader", nameOf(id), "err", err)
+			n.logger.Debug("write goes on", "leader", nameOf(leader), "err", err)
 		}
 		// Wait for another leader, or for this one to find itself.
 		select {
 		case <-changed:
 		case <-time.After(25 * time.Millisecond):
 		case <-ctx.Done():
-			return fsm.Result{}, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+			return batch, fsm.Result{}, fmt.Errorf("%w: %w", context.Cause(ctx), err)
 		}
 	}
 }
 
-func (w *writer) markSubmitted(batch []*write, submitted bool) {
+// unsubmit takes back the mark of a batch that surely did not reach the log.
+func (w *writer) unsubmit(batch []*write) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, wr := range batch {
-		wr.submitted = submitted
+		wr.submitted = false
 	}
 }
 
