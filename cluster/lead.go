@@ -23,14 +23,15 @@ const (
 // lead does a leader's work for as long as this node is the leader: the context of each leadership ends
 // with it.
 func (n *Node) lead() {
-	for n.ctx.Err() == nil {
-		select {
-		case leader := <-n.raft.LeaderCh():
-			if !leader {
+	leader := false
+	for {
+		if !leader {
+			select {
+			case leader = <-n.raft.LeaderCh():
 				continue
+			case <-n.ctx.Done():
+				return
 			}
-		case <-n.ctx.Done():
-			return
 		}
 		ctx, cancel := context.WithCancel(n.ctx)
 		ended := make(chan struct{})
@@ -38,16 +39,14 @@ func (n *Node) lead() {
 			defer close(ended)
 			n.reign(ctx)
 		})
-		for leader := true; leader; {
-			select {
-			case leader = <-n.raft.LeaderCh():
-			case <-n.ctx.Done():
-				leader = false
-			}
+		select { // true is another leadership of this node: that it ended in between may go unsaid
+		case leader = <-n.raft.LeaderCh():
+		case <-n.ctx.Done():
+			leader = false
 		}
 		cancel()
 		<-ended
-		n.leadIndex.Store(0)
+		n.leadFrom.Store(nil)
 		n.logger.Info("leadership ended")
 	}
 }
@@ -61,12 +60,19 @@ func (n *Node) reign(ctx context.Context) {
 	command := &fsm.Command{Lead: &fsm.Lead{Node: n.id}}
 	rand.Read(command.ID.Session[:])
 	command.ID.Seq = 1
-	at, err := n.proposer.propose(ctx, fsm.EncodeCommand(nil, command))
-	if err != nil {
+	encoded := fsm.EncodeCommand(nil, command)
+	for {
+		at, err := n.proposer.propose(ctx, encoded)
+		if err == nil {
+			n.leadFrom.Store(&at)
+			break
+		}
+		// The leadership may outlast the reason: a disk that fails, a hand-over that does not come about.
 		n.logger.Warn("first entry of the term not committed", "err", err)
-		return
+		if n.pause(ctx, nil) != nil {
+			return
+		}
 	}
-	n.leadIndex.Store(at.Index)
 	n.events.add(EventElection)
 	n.tasks.Go(func() { n.takeCensus(ctx) })
 	n.tasks.Go(func() { n.checkDigests(ctx) })

@@ -48,11 +48,11 @@ type Node struct {
 
 	transferring transferGuard
 
-	sick      atomic.Bool // the disk fails, or hangs
-	diverging atomic.Bool // the tables are known to be wrong
-	open      atomic.Bool // lookups are answered: this node has caught up once since its disk was new
-	stale     atomic.Bool // no leader was heard of for longer than MaxStaleness
-	leadIndex atomic.Uint64
+	sick      atomic.Bool              // the disk fails, or hangs
+	diverging atomic.Bool              // the tables are known to be wrong
+	open      atomic.Bool              // lookups are answered: this node has caught up once since its disk was new
+	stale     atomic.Bool              // no leader was heard of for longer than MaxStaleness
+	leadFrom  atomic.Pointer[position] // the first entry that this leader committed in its term; nil before
 	leaving   atomic.Bool
 
 	gossipAddress string

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -14,6 +15,10 @@ import (
 const (
 	entryBytes = 256 << 10 // a log entry takes no more commands beyond this
 	inFlight   = 2         // entries that raft works on; the next one gathers meanwhile
+
+	// enqueueTimeout is how long raft may be too busy to take an entry, with a disk that hangs most likely. It
+	// is shorter than the patience of most writers, who then learn that nothing has happened.
+	enqueueTimeout = 2 * time.Second
 )
 
 // A proposer gathers commands of all nodes into log entries. It works on the leader and refuses elsewhere.
@@ -109,7 +114,7 @@ func (p *proposer) run() {
 				return
 			}
 		}
-		future := p.n.raft.Apply(p.entry(batch), writeTimeout)
+		future := p.n.raft.Apply(p.entry(batch), enqueueTimeout)
 		flying.Go(func() {
 			defer func() { <-slots }()
 			at, err := committed(future)

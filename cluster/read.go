@@ -30,13 +30,16 @@ func (n *Node) pause(ctx context.Context, changed <-chan struct{}) error {
 // before the call: the commit index, once this leader has committed in its own term and a quorum has
 // confirmed that it still leads (raft dissertation, section 6.4).
 func (n *Node) leaderReadIndex(ctx context.Context) (position, error) {
-	began := n.leadIndex.Load()
-	if began == 0 || n.raft.State() != raft.Leader {
+	began := n.leadFrom.Load()
+	if began == nil || n.raft.State() != raft.Leader {
 		return position{}, errNotLeader
 	}
-	commit := max(n.raft.CommitIndex(), began)
+	commit := max(n.raft.CommitIndex(), began.Index)
 	if err := n.verifyLeader(ctx); err != nil {
 		return position{}, errNotLeader
+	}
+	if n.raft.CurrentTerm() != began.Term {
+		return position{}, errNotLeader // it has led again since, and does not know yet what was committed in between
 	}
 	// The state machine does not see raft's own no-ops: wait for the last entry that it will see.
 	for index := commit; index > n.fsm.State().Index; index-- {
