@@ -89,7 +89,7 @@ func (n *Node) tryBootstrap() error {
 		}
 		config.Servers = append(config.Servers, raft.Server{Suffrage: suffrage, ID: raft.ServerID(id), Address: raft.ServerAddress(address)})
 	}
-	if err := n.raft.BootstrapCluster(config).Error(); err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
+	if err := n.await(n.raft.BootstrapCluster(config)); err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
 		return fmt.Errorf("write the first configuration: %w", err)
 	}
 	n.logger.Info("cluster formed", "servers", len(config.Servers), "voters", min(len(ids), n.cfg.Voters))

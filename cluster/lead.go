@@ -142,7 +142,7 @@ func (n *Node) transfer(ctx context.Context, id string) error {
 		future = n.raft.LeadershipTransferToServer(raft.ServerID(id), address)
 	}
 	result := make(chan error, 1)
-	n.tasks.Go(func() { result <- future.Error() })
+	n.tasks.Go(func() { result <- n.await(future) })
 	select {
 	case err := <-result:
 		return err

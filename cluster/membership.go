@@ -251,13 +251,13 @@ func (n *Node) change(ctx context.Context, c change, index uint64) error {
 	var err error
 	switch c.kind {
 	case addNonvoter:
-		err = n.raft.AddNonvoter(raft.ServerID(c.id), raft.ServerAddress(c.address), index, configTimeout).Error()
+		err = n.await(n.raft.AddNonvoter(raft.ServerID(c.id), raft.ServerAddress(c.address), index, configTimeout))
 	case addVoter:
-		err = n.raft.AddVoter(raft.ServerID(c.id), raft.ServerAddress(c.address), index, configTimeout).Error()
+		err = n.await(n.raft.AddVoter(raft.ServerID(c.id), raft.ServerAddress(c.address), index, configTimeout))
 	case demote:
-		err = n.raft.DemoteVoter(raft.ServerID(c.id), index, configTimeout).Error()
+		err = n.await(n.raft.DemoteVoter(raft.ServerID(c.id), index, configTimeout))
 	case remove:
-		err = n.raft.RemoveServer(raft.ServerID(c.id), index, configTimeout).Error()
+		err = n.await(n.raft.RemoveServer(raft.ServerID(c.id), index, configTimeout))
 	case handOver:
 		n.proposer.pause()
 		err = n.transfer(ctx, "")

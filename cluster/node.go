@@ -38,6 +38,7 @@ type Node struct {
 	peers     *peers
 	transport *raft.NetworkTransport
 	raft      *raft.Raft
+	raftEnded chan struct{} // closed when raft has ended
 	gossip    *memberlist.Memberlist
 	writer    *writer
 	proposer  *proposer
@@ -78,7 +79,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, logger: cfg.Logger,
-		members: map[string]gossipMember{}, kick: make(chan struct{}, 1), leaderChanged: make(chan struct{}), done: make(chan struct{}),
+		members: map[string]gossipMember{}, kick: make(chan struct{}, 1), leaderChanged: make(chan struct{}), done: make(chan struct{}), raftEnded: make(chan struct{}),
 	}
 	n.life, n.began = rand.Text(), time.Now()
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
@@ -249,6 +250,24 @@ func (n *Node) observe() {
 	})
 }
 
+// await returns what became of a request to raft. When raft ends it answers none of those that it had not come to,
+// so this does. The goroutine that waits for such an answer stays behind.
+func (n *Node) await(future raft.Future) error {
+	answered := make(chan error, 1)
+	go func() { answered <- future.Error() }()
+	select {
+	case err := <-answered:
+		return err
+	case <-n.raftEnded:
+	}
+	select {
+	case err := <-answered:
+		return err
+	default:
+		return raft.ErrRaftShutdown
+	}
+}
+
 // leaderWatch returns the leader that is known now, if any, and a channel that is closed when it changes.
 func (n *Node) leaderWatch() (id, address string, changed <-chan struct{}) {
 	n.mu.Lock()
@@ -321,6 +340,7 @@ func (n *Node) shutdown() {
 			n.logger.Warn("raft did not end cleanly", "err", err)
 		}
 	}
+	close(n.raftEnded)
 	if n.peers != nil {
 		n.peers.close()
 	}

@@ -117,7 +117,7 @@ func (p *proposer) run() {
 		future := p.n.raft.Apply(p.entry(batch), enqueueTimeout)
 		flying.Go(func() {
 			defer func() { <-slots }()
-			at, err := committed(future)
+			at, err := committed(future, p.n.await(future))
 			p.n.noteTransfer(err)
 			if err == nil {
 				at.Term, err = p.n.termOf(at.Index)
@@ -152,9 +152,8 @@ func (p *proposer) entry(batch []*proposal) []byte {
 	return entry
 }
 
-// committed waits for an entry and sorts raft's errors into surely not and perhaps.
-func committed(future raft.ApplyFuture) (position, error) {
-	err := future.Error()
+// committed tells where an entry is, and sorts raft's errors into surely not and perhaps.
+func committed(future raft.ApplyFuture, err error) (position, error) {
 	switch {
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrEnqueueTimeout), errors.Is(err, raft.ErrLeadershipTransferInProgress):
 		return position{}, fmt.Errorf("%w: %w", errNotLeader, err)

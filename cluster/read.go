@@ -64,7 +64,7 @@ func (n *Node) verifyLeader(ctx context.Context) error {
 		return err
 	}
 	verified := make(chan error, 1)
-	n.tasks.Go(func() { verified <- n.raft.VerifyLeader().Error() })
+	n.tasks.Go(func() { verified <- n.await(n.raft.VerifyLeader()) })
 	select {
 	case err := <-verified:
 		return err

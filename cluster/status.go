@@ -226,14 +226,21 @@ func (n *Node) askRemoval(ctx context.Context, id string) error {
 }
 
 // removeServer serves a removal on the leader.
-func (n *Node) removeServer(_ context.Context, id string) error {
+func (n *Node) removeServer(ctx context.Context, id string) error {
 	if n.raft.State() != raft.Leader {
 		return errNotLeader
 	}
 	if id == n.id {
 		return fmt.Errorf("%w: the leader does not remove itself", ErrRefused)
 	}
-	err := n.raft.RemoveServer(raft.ServerID(id), 0, configTimeout).Error()
+	result := make(chan error, 1)
+	n.tasks.Go(func() { result <- n.await(n.raft.RemoveServer(raft.ServerID(id), 0, configTimeout)) })
+	var err error
+	select {
+	case err = <-result:
+	case <-ctx.Done(): // raft may wait for its disk, and must not hold up who answers
+		return context.Cause(ctx)
+	}
 	if errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrLeadershipLost) {
 		return errNotLeader
 	}
