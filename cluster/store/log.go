@@ -22,6 +22,7 @@ type Log struct {
 	innerMu sync.RWMutex // held for writing while inner is replaced
 	inner   raft.LogStore
 	closer  func() error
+	lost    error // why inner, which is closed, could not be opened again; nil when it is open
 
 	monotonic bool
 
@@ -81,6 +82,8 @@ func (l *Log) GetLog(index uint64, log *raft.Log) error {
 	switch {
 	case errors.Is(err, raft.ErrLogNotFound):
 		return err
+	case err != nil && l.lost != nil:
+		return fmt.Errorf("read entry %d of the log in %s: %w", index, l.where, l.lost)
 	case errors.Is(err, types.ErrCorrupt):
 		return fmt.Errorf("entry %d of the log in %s is %w: %w", index, l.where, ErrDamaged, err)
 	case err != nil:
@@ -99,7 +102,15 @@ func (l *Log) StoreLogs(logs []*raft.Log) error {
 	for _, log := range logs {
 		log.Extensions = checksum(log)
 	}
-	if err := l.disk.do("write log", l.mending(func(inner raft.LogStore) error { return inner.StoreLogs(logs) })); err != nil {
+	if err := l.disk.do("write log", l.mending(func(inner raft.LogStore) error {
+		err := inner.StoreLogs(logs)
+		if err == nil { // before another write may mend the log, which cuts what is behind last
+			l.mu.Lock()
+			l.last = logs[len(logs)-1].Index
+			l.mu.Unlock()
+		}
+		return err
+	})); err != nil {
 		return err
 	}
 	l.mu.Lock()
@@ -110,7 +121,6 @@ func (l *Log) StoreLogs(logs []*raft.Log) error {
 		}
 		l.ring = append(l.ring, log)
 		l.size += len(log.Data)
-		l.last = log.Index
 	}
 	cut := 0
 	for len(l.ring)-cut > 1 && (l.size > cacheBytes || len(l.ring)-cut > cacheEntries) {
@@ -136,10 +146,14 @@ func (l *Log) DeleteRange(low, high uint64) error {
 	if n := len(l.ring); n > 0 && high >= l.ring[0].Index {
 		l.drop()
 	}
+	tail := high >= l.last // else entries may be added meanwhile
 	l.mu.Unlock()
 	err := l.disk.do("cut log", l.mending(func(inner raft.LogStore) error { return inner.DeleteRange(low, high) }))
-	last, lastErr := l.LastIndex()
-	if err = errors.Join(err, lastErr); err == nil {
+	if err != nil || !tail {
+		return err
+	}
+	last, err := l.LastIndex()
+	if err == nil {
 		l.mu.Lock()
 		l.last = last
 		l.mu.Unlock()
@@ -184,7 +198,10 @@ func (l *Log) mend() error {
 		l.closer = nil
 	}
 	inner, closer, err := l.reopen()
-	if err != nil {
+	if l.lost = err; err != nil {
+		if errors.Is(err, ErrDamaged) {
+			l.disk.setDamage(err)
+		}
 		return err
 	}
 	l.inner, l.closer = inner, closer

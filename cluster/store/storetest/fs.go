@@ -15,6 +15,7 @@ type FS struct {
 	inner types.VFS
 
 	mu      sync.Mutex
+	open    error
 	create  error
 	write   error
 	sync    error
@@ -40,6 +41,13 @@ func (f *FS) FailSync(err error) {
 	f.sync = err
 }
 
+// FailOpen makes each opening of a file fail with err.
+func (f *FS) FailOpen(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.open = err
+}
+
 // Slow makes each sync take d longer, or until Heal.
 func (f *FS) Slow(d time.Duration) {
 	f.mu.Lock()
@@ -51,7 +59,7 @@ func (f *FS) Slow(d time.Duration) {
 func (f *FS) Heal() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.create, f.write, f.sync, f.slow = nil, nil, nil, 0
+	f.open, f.create, f.write, f.sync, f.slow = nil, nil, nil, nil, 0
 	close(f.healed)
 	f.healed = make(chan struct{})
 }
@@ -64,11 +72,23 @@ func (f *FS) Delete(dir, name string) error { return f.inner.Delete(dir, name) }
 
 // OpenReader implements types.VFS.
 func (f *FS) OpenReader(dir, name string) (types.ReadableFile, error) {
+	if err := f.opening(); err != nil {
+		return nil, err
+	}
 	return f.inner.OpenReader(dir, name)
+}
+
+func (f *FS) opening() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.open
 }
 
 // OpenWriter implements types.VFS.
 func (f *FS) OpenWriter(dir, name string) (types.WritableFile, error) {
+	if err := f.opening(); err != nil {
+		return nil, err
+	}
 	w, err := f.inner.OpenWriter(dir, name)
 	if err != nil {
 		return nil, err
