@@ -392,6 +392,22 @@ func TestNode_Snapshot(t *testing.T) {
 	c.Agree()
 }
 
+// TestNode_SnapshotOfManyTables ensures that there are not more tables than a restore can put in place.
+func TestNode_SnapshotOfManyTables(t *testing.T) {
+	c := clustertest.New(t, 1)
+	n := c.Nodes[0]
+	for i := range 100 {
+		n.Create(fmt.Sprint("t", i))
+	}
+	var snap bytes.Buffer
+	if err := n.SaveSnapshot(t.Context(), &snap); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := n.RestoreSnapshot(t.Context(), &snap, nil); err != nil || len(names) != 100 {
+		t.Fatalf("%d tables: %v", len(names), err)
+	}
+}
+
 // TestNode_Consistent ensures that a consistent lookup on any node sees a write that was answered elsewhere.
 func TestNode_Consistent(t *testing.T) {
 	c := clustertest.New(t, 3)

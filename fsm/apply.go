@@ -12,7 +12,7 @@ import (
 // changing one needs a new command version.
 const (
 	maxSessions = 1024
-	maxStages   = 64
+	maxStages   = 4096 // each table of a snapshot that is restored takes one
 )
 
 // Status says what became of a command.
@@ -80,10 +80,7 @@ type editor struct {
 // finish returns the State after the run.
 func (a *apply) finish() *State {
 	a.close()
-	if d := a.doubt; d != nil && (a.term > d.term || a.index >= d.index) {
-		a.doubt = nil
-	}
-	return &State{Index: a.index, Term: a.term, tables: a.tables, doubt: a.doubt}
+	return &State{Index: a.index, Term: a.term, tables: a.tables, doubt: a.doubt.after(a.index, a.term)}
 }
 
 // close puts what the editors made into the tables.
@@ -260,9 +257,9 @@ func (a *apply) stageChunk(c *StageChunk) Result {
 
 // stageCommit puts all stages in place or none.
 func (a *apply) stageCommit(c *StageCommit) Result {
-	for _, id := range c.IDs {
+	for i, id := range c.IDs {
 		s, ok := a.f.stages[id]
-		if !ok {
+		if !ok || slices.Contains(c.IDs[:i], id) {
 			return Result{Status: NoStage}
 		}
 		if t, ok := a.tables[s.table]; ok && t.Type != s.typ {

@@ -205,6 +205,9 @@ func TestFSM_Stages(t *testing.T) {
 	if r := m.do(Command{Commit: &StageCommit{IDs: []ID{{1}, {7}}}}); r.Status != NoStage {
 		t.Fatalf("commit of an unknown stage: %+v", r)
 	}
+	if r := m.do(Command{Commit: &StageCommit{IDs: []ID{{1}, {1}}}}); r.Status != NoStage {
+		t.Fatalf("commit of one stage twice: %+v", r)
+	}
 	if r := m.do(Command{Commit: &StageCommit{IDs: []ID{{1}, {2}}}}); r.Status != Applied {
 		t.Fatalf("commit: %+v", r)
 	}
@@ -287,6 +290,10 @@ func TestFSM_Doubt(t *testing.T) {
 	replica.ApplyBatch(m.logs[:1])
 	if !replica.State().InDoubt() {
 		t.Fatal("the doubt ended before its last entry")
+	}
+	// Nor does a snapshot that ends before its last entry end it.
+	if err := replica.Restore(io.NopCloser(bytes.NewReader(persist(t, replica)))); err != nil || !replica.State().InDoubt() {
+		t.Fatalf("the doubt ended with a snapshot: %v", err)
 	}
 	// A newer leader never had the drop.
 	replica.Apply(&raft.Log{Index: m.index, Term: 2, Type: raft.LogCommand, Data: AppendCommand(AppendEntry(nil), EncodeCommand(nil, &Command{Lead: &Lead{"n"}}))})

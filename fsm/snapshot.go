@@ -364,6 +364,7 @@ func (f *FSM) Restore(r io.ReadCloser) error {
 	}
 	f.mu.Lock()
 	if s.State.Index >= f.State().Index {
+		s.State.doubt = f.State().doubt.after(s.State.Index, s.State.Term)
 		f.sessions, f.stages, f.checkpoints = s.sessions, s.stages, nil
 		f.publish(s.State)
 	}

@@ -98,6 +98,14 @@ type doubt struct {
 	tables      map[string]map[string]struct{} // a nil set is the whole table
 }
 
+// after returns what is left of d once the entry index of this term was applied.
+func (d *doubt) after(index, term uint64) *doubt {
+	if d == nil || term > d.term || index >= d.index {
+		return nil
+	}
+	return d
+}
+
 func (d *doubt) covers(table string, key []byte) bool {
 	if d.all {
 		return true
