@@ -166,6 +166,7 @@ func (v *view) standBy() (id, address string) {
 // settle decides about a member that is no server: it becomes a nonvoter, or takes the place of the dead
 // server of its name. alive tells whether a server answers under its id.
 func (v *view) settle(m gossipMember, status peerStatus, alive func(id string) bool) (change, error) {
+	former := ""
 	for _, s := range v.servers {
 		other := string(s.ID)
 		if nameOf(other) != nameOf(m.id) {
@@ -174,10 +175,13 @@ func (v *view) settle(m gossipMember, status peerStatus, alive func(id string) b
 		if alive(other) {
 			return change{}, fmt.Errorf("%w: another live agent has this name, as %s; give one of them another --name", ErrRefused, other)
 		}
-		return change{kind: remove, id: other, why: "its name is back with a new data directory, as " + m.id}, nil
+		former = other
 	}
-	if status.Formed {
+	switch {
+	case status.Formed: // whoever cannot be taken in takes nobody's place
 		return change{}, fmt.Errorf("%w: its data directory belongs to another cluster, or to a member that left or was removed; start it once with: postraft agent --reset", ErrRefused)
+	case former != "":
+		return change{kind: remove, id: former, why: "its name is back with a new data directory, as " + m.id}, nil
 	}
 	return change{kind: addNonvoter, id: m.id, address: m.meta.Address, why: "it has joined"}, nil
 }

@@ -142,3 +142,24 @@ func TestNode_SameDataDirectory(t *testing.T) {
 	c.Leader().Create("t")
 	c.Agree()
 }
+
+// TestNode_ForeignNamesake ensures that a member that is down keeps its place when an agent of its name turns up
+// that belongs to another cluster and is refused.
+func TestNode_ForeignNamesake(t *testing.T) {
+	c := clustertest.New(t, 3)
+	foreign := c.Add(func(cfg *cluster.Config) { cfg.Name, cfg.Join, cfg.BootstrapExpect = "n2", nil, 1 })
+	foreign.WaitReady()
+	foreign.Kill()
+	down := c.Nodes[1]
+	down.Kill()
+	foreign.Config.Join, foreign.Config.BootstrapExpect = []string{c.Nodes[0].Config.Gossip, c.Nodes[2].Config.Gossip}, 0
+	foreign.Start()
+	for until := time.Now().Add(2 * time.Second); time.Now().Before(until); time.Sleep(50 * time.Millisecond) {
+		if got := c.Nodes[0].Status().Voters; len(got) != 3 {
+			t.Fatalf("voters %v", got)
+		}
+	}
+	foreign.Kill()
+	down.Start()
+	down.Create("t")
+}
