@@ -122,6 +122,7 @@ func (n *Node) start() error {
 	if _, err := os.Stat(n.path("ready")); err == nil {
 		n.open.Store(true)
 	}
+	n.stale.Store(n.cfg.MaxStaleness > 0)
 	if err := n.replay(); err != nil {
 		return err
 	}

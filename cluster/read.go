@@ -124,14 +124,15 @@ func (n *Node) WaitReady(ctx context.Context) error {
 	return nil
 }
 
-// watchStaleness keeps stale.
+// watchStaleness keeps stale. A node that has not heard of a leader since it started does not know how old its
+// tables are, so it begins stale.
 func (n *Node) watchStaleness() {
-	tick := time.NewTicker(max(n.cfg.MaxStaleness/10, 10*time.Millisecond))
+	tick := time.NewTicker(min(max(n.cfg.MaxStaleness/10, 10*time.Millisecond), time.Second))
 	defer tick.Stop()
 	for {
+		n.stale.Store(n.raft.State() != raft.Leader && time.Since(n.raft.LastContact()) > n.cfg.MaxStaleness)
 		select {
 		case <-tick.C:
-			n.stale.Store(n.raft.State() != raft.Leader && time.Since(n.raft.LastContact()) > n.cfg.MaxStaleness)
 		case <-n.ctx.Done():
 			return
 		}

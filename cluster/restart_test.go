@@ -69,3 +69,24 @@ func TestNode_WatermarkLost(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestNode_StaleFromTheStart ensures that a node with a bound on staleness, restarted without a leader, answers
+// nothing: it does not know for how long it was down.
+func TestNode_StaleFromTheStart(t *testing.T) {
+	c := clustertest.NewWith(t, 2, func(cfg *cluster.Config) { cfg.MaxStaleness = time.Hour })
+	c.Leader().Create("t")
+	c.Nodes[0].Put("t", "k", "v")
+	for _, n := range c.Nodes {
+		n.Kill()
+	}
+	n := c.Nodes[0]
+	n.Start()
+	if _, _, err := n.Table("t").Lookup([]byte("k")); !errors.Is(err, dict.ErrRetry) {
+		t.Fatalf("lookup: %v", err)
+	}
+	c.Nodes[1].Start()
+	clustertest.Eventually(t, "lookups are answered", func() error {
+		_, _, err := n.Table("t").Lookup([]byte("k"))
+		return err
+	})
+}
