@@ -102,6 +102,9 @@ func (n *Node) pledgeTo(coordinator string) error {
 	if n.formed() {
 		return fmt.Errorf("%w: %s belongs to a cluster", ErrRefused, n.cfg.Name)
 	}
+	if n.rejoins() {
+		return fmt.Errorf("%w: %s waits for the cluster that it was a member of", ErrRefused, n.cfg.Name)
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	path := n.path("pledge")

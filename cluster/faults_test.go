@@ -309,3 +309,22 @@ func TestDiscard_FormsNothing(t *testing.T) {
 		t.Errorf("warnings: %q", s.Warnings)
 	}
 }
+
+// TestDiscard_PledgesNothing ensures that a node which has discarded its data does not let others form a new cluster
+// with it.
+func TestDiscard_PledgesNothing(t *testing.T) {
+	c := clustertest.New(t, 1)
+	n := c.Nodes[0]
+	n.Kill()
+	if err := cluster.Discard(n.Config.DataDir, "asked for"); err != nil {
+		t.Fatal(err)
+	}
+	n.Config.BootstrapExpect = 2
+	n.Start()
+	fresh := c.Add(func(cfg *cluster.Config) { cfg.Name, cfg.BootstrapExpect = "a", 2 }) // the first by name asks the others
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	if err := fresh.Node.WaitReady(ctx); err == nil {
+		t.Fatal("a cluster without the discarded tables was formed")
+	}
+}
