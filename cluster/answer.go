@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"postraft/fsm"
 )
 
 var errLeaderChanged = errors.New("another leader was heard of")
@@ -62,6 +64,10 @@ func (n *Node) answer(ctx context.Context, from string, kind byte, payload []byt
 func (n *Node) request(ctx context.Context, from string, kind byte, payload []byte) ([]byte, error) {
 	switch kind {
 	case askPropose:
+		// In the log it would end this node, and every other one that cannot read it.
+		if err := fsm.CheckCommand(payload); err != nil {
+			return nil, fmt.Errorf("%w: the leader %s cannot carry it out: %w", ErrRefused, n.cfg.Name, err)
+		}
 		at, err := n.proposer.propose(ctx, payload)
 		return at.encode(), err
 	case askReadIndex:

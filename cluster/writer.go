@@ -178,6 +178,8 @@ func (w *writer) carry(batch []*write) {
 			wr.result = result
 		case wr.submitted:
 			wr.err = fmt.Errorf("%w: %w", dict.ErrUnknownOutcome, err)
+		case errors.Is(err, ErrRefused):
+			wr.err = fmt.Errorf("%w: %w", err, dict.ErrRetry)
 		default:
 			wr.err = fmt.Errorf("%w: %w", ErrNoLeader, err)
 		}
@@ -247,6 +249,9 @@ func (w *writer) submit(ctx context.Context, batch []*write, id fsm.WriteID) ([]
 			if !tried {
 				w.unsubmit(batch)
 			}
+		case errors.Is(err, ErrRefused) && !tried:
+			w.unsubmit(batch)
+			return batch, fsm.Result{}, err
 		default:
 			tried = true
 			n.logger.Debug("write goes on", "leader", nameOf(leader), "err", err)

@@ -219,6 +219,12 @@ func DecodeEntry(entry []byte) ([]Command, error) {
 	return commands, err
 }
 
+// CheckCommand returns an ErrUnreadable unless this program can carry out an encoded command.
+func CheckCommand(command []byte) error {
+	_, err := decodeCommand(command)
+	return err
+}
+
 func decodeCommand(b []byte) (c Command, err error) {
 	bodies := 0
 	err = fields(b, "command", func(f field) error {
