@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"context"
+	"crypto/tls"
 	"sync"
 	"syscall"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"postraft/cluster"
 	"postraft/cluster/clustertest"
 	"postraft/cluster/store/storetest"
+	"postraft/cluster/trust"
 )
 
 // ends fails the test when the node does not end in time.
@@ -41,4 +43,53 @@ func TestNode_EndsWithRequests(t *testing.T) {
 	}
 	time.Sleep(50 * time.Millisecond) // shorter than it takes the node to see that its disk fails
 	ends(t, n)
+}
+
+// TestNode_EndsBesideFrozenPeer ensures that a node ends in time while a peer takes its requests and answers none, as
+// one does that was stopped.
+func TestNode_EndsBesideFrozenPeer(t *testing.T) {
+	c := clustertest.New(t, 3)
+	n, frozen := c.Leader(), c.Followers()[0]
+	keys, err := trust.Derive(c.Secret, frozen.Status().ID, "postraft-raft/1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	frozen.Kill()
+	ln, err := tls.Listen("tcp", frozen.Config.Bind, keys.TLS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var conns sync.WaitGroup
+	defer conns.Wait()
+	defer ln.Close()
+	asked := make(chan struct{})
+	var once sync.Once
+	conns.Go(func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			conns.Go(func() {
+				defer conn.Close()
+				for buf := make([]byte, 4096); ; once.Do(func() { close(asked) }) {
+					if _, err := conn.Read(buf); err != nil {
+						return
+					}
+				}
+			})
+		}
+	})
+	select {
+	case <-asked:
+	case <-time.After(clustertest.Patience):
+		t.Fatal("the frozen peer was not asked")
+	}
+	began := time.Now()
+	if err := n.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("it took %v", took)
+	}
 }

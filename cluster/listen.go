@@ -175,12 +175,29 @@ func (p *port) close() {
 type raftStream struct {
 	*port
 	dial *tls.Config
+
+	mu     sync.Mutex
+	dialed map[*dialedConn]struct{}
+}
+
+// A dialedConn is forgotten by its stream when it is closed.
+type dialedConn struct {
+	net.Conn
+	s *raftStream
+}
+
+// Close implements net.Conn.
+func (c *dialedConn) Close() error {
+	c.s.mu.Lock()
+	delete(c.s.dialed, c)
+	c.s.mu.Unlock()
+	return c.Conn.Close()
 }
 
 func newRaftStream(p *port) *raftStream {
 	config := p.config.Clone()
 	config.NextProtos = []string{raftProtocol}
-	return &raftStream{p, config}
+	return &raftStream{port: p, dial: config, dialed: map[*dialedConn]struct{}{}}
 }
 
 // Accept implements net.Listener.
@@ -193,8 +210,17 @@ func (s *raftStream) Accept() (net.Conn, error) {
 	}
 }
 
-// Close implements net.Listener. The port is closed by its owner.
-func (s *raftStream) Close() error { s.cancel(); return nil }
+// Close implements net.Listener. The port is closed by its owner. It ends the requests under way to peers, which
+// raft waits for when it ends: one that was stopped would hold it up for ten seconds, and with a snapshot for longer.
+func (s *raftStream) Close() error {
+	s.cancel()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.dialed {
+		c.Conn.(*tls.Conn).NetConn().Close() // at once: TLS would say goodbye first, to a peer that may not read
+	}
+	return nil
+}
 
 // Addr implements net.Listener.
 func (s *raftStream) Addr() net.Addr { return streamAddr(s.address) }
@@ -213,7 +239,15 @@ func (s *raftStream) Dial(address raft.ServerAddress, timeout time.Duration) (ne
 		c.Close()
 		return nil, fmt.Errorf("dial %s: it is %s, not %s", host, proved, id)
 	}
-	return c, nil
+	tracked := &dialedConn{c, s}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx.Err() != nil {
+		c.Close()
+		return nil, net.ErrClosed
+	}
+	s.dialed[tracked] = struct{}{}
+	return tracked, nil
 }
 
 type streamAddr string
