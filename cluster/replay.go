@@ -28,11 +28,11 @@ func (n *Node) replay() error {
 	if err != nil {
 		return fmt.Errorf("read log: %w", err)
 	}
-	if mark := n.stores.Watermark.Index(); mark > max(last, restored) {
-		return fmt.Errorf("log in %s is %w: it ends at entry %d, and entry %d was applied before", n.cfg.DataDir, store.ErrDamaged, max(last, restored), mark)
-	}
-	// A snapshot may end with entries that the state machine does not see.
+	// A snapshot may end with entries that the state machine does not see, and may know more than raft believes.
 	applied := max(n.fsm.State().Index, restored)
+	if mark := n.stores.Watermark.Index(); mark > max(last, applied) {
+		return fmt.Errorf("log in %s is %w: it ends at entry %d, and entry %d was applied before", n.cfg.DataDir, store.ErrDamaged, max(last, applied), mark)
+	}
 	if last <= applied {
 		return nil
 	}
