@@ -67,6 +67,10 @@ func Open(dir string, opts Options, logger hclog.Logger, events *slog.Logger) (s
 	}
 	s.closers = append(s.closers, db.Close)
 	s.Stable = stable{db, s.Disk}
+	if s.Watermark, err = openWatermark(filepath.Join(dir, "applied")); err != nil {
+		return s, err
+	}
+	s.closers = append(s.closers, s.Watermark.close)
 	switch opts.Kind {
 	case Bolt:
 		s.Log, err = newLog(s.Disk, stablePath, db)
@@ -84,10 +88,6 @@ func Open(dir string, opts Options, logger hclog.Logger, events *slog.Logger) (s
 	if s.Snapshots, err = raft.NewFileSnapshotStoreWithLogger(dir, retainSnapshots, logger.Named("snapshot")); err != nil {
 		return s, fmt.Errorf("open snapshots in %s: %w", dir, err)
 	}
-	if s.Watermark, err = openWatermark(filepath.Join(dir, "applied")); err != nil {
-		return s, err
-	}
-	s.closers = append(s.closers, s.Watermark.close)
 	return s, nil
 }
 
@@ -100,7 +100,7 @@ func (s *Stores) openWAL(dir string, files types.VFS, logger hclog.Logger) error
 	}
 	open := func() (raft.LogStore, func() error, error) {
 		meta := &metadb.BoltMetaDB{}
-		w, err := wal.Open(dir, wal.WithLogger(logger), wal.WithMetaStore(meta), wal.WithSegmentFiler(segment.NewFiler(dir, tidyFS{files})))
+		w, err := wal.Open(dir, wal.WithLogger(logger), wal.WithMetaStore(meta), wal.WithSegmentFiler(segment.NewFiler(dir, tidyFS{files, s.Watermark.Index})))
 		if err != nil {
 			if errors.Is(err, types.ErrCorrupt) {
 				err = fmt.Errorf("%w: %w", ErrDamaged, err)

@@ -2,14 +2,31 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 
 	"github.com/hashicorp/raft-wal/types"
 )
 
-// tidyFS removes a file that could not be created whole: raft-wal would take an empty segment for damage.
-type tidyFS struct{ types.VFS }
+// tidyFS keeps raft-wal from what it cannot read: a segment that could not be created whole is removed, and the
+// last one is mended before it is written to.
+type tidyFS struct {
+	types.VFS
+	applied func() uint64 // what the node has applied so far
+}
+
+// OpenWriter implements types.VFS.
+func (f tidyFS) OpenWriter(dir, name string) (types.WritableFile, error) {
+	w, err := f.VFS.OpenWriter(dir, name)
+	if err != nil {
+		return nil, err
+	}
+	if err := mendTail(w, f.applied()); err != nil {
+		return nil, errors.Join(fmt.Errorf("mend %s: %w", filepath.Join(dir, name), err), w.Close())
+	}
+	return w, nil
+}
 
 // Create implements types.VFS.
 func (f tidyFS) Create(dir, name string, size uint64) (types.WritableFile, error) {

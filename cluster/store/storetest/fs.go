@@ -34,6 +34,13 @@ func (f *FS) Fail(err error, part int) {
 	f.create, f.write, f.sync, f.written = err, err, err, part
 }
 
+// FailCreate makes each creation of a file fail with err; all else works.
+func (f *FS) FailCreate(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.create = err
+}
+
 // FailSync makes each sync fail with err; writes work.
 func (f *FS) FailSync(err error) {
 	f.mu.Lock()
