@@ -91,6 +91,22 @@ func (a *app) runAgent(ctx context.Context, s *settings) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
+	if s.reset {
+		if err := cluster.Discard(s.dataDir, "asked for with --reset"); err != nil {
+			return configError("%v", err)
+		}
+	}
+	for {
+		if err = g.live(ctx, hup); !errors.Is(err, cluster.ErrRestart) || ctx.Err() != nil {
+			return err
+		}
+		log.Warn("agent begins anew", "reason", err)
+		g = &agent{app: a, settings: s, level: g.level, log: log, failed: make(chan error, 8)}
+	}
+}
+
+// live is the agent's life, from the start of its node to its end.
+func (g *agent) live(ctx context.Context, hup <-chan os.Signal) error {
 	if err := g.open(ctx); err != nil {
 		g.closeAll()
 		return err
@@ -98,11 +114,13 @@ func (a *app) runAgent(ctx context.Context, s *settings) error {
 	serving, stopServing := context.WithCancel(context.Background())
 	defer stopServing()
 	g.serve(serving)
-	log.Info("agent runs", "node", s.name, "version", version, "run_dir", s.runDir)
+	g.log.Info("agent runs", "node", g.settings.name, "version", version, "run_dir", g.settings.runDir)
 	g.notify("READY=1")
-	err = g.wait(ctx, hup)
-	g.notify("STOPPING=1")
-	signal.Reset(os.Interrupt, syscall.SIGTERM) // the second one ends the process at once
+	err := g.wait(ctx, hup)
+	if !errors.Is(err, cluster.ErrRestart) {
+		g.notify("STOPPING=1")
+		signal.Reset(os.Interrupt, syscall.SIGTERM) // the second one ends the process at once
+	}
 	return errors.Join(err, g.stop(stopServing))
 }
 
@@ -120,6 +138,7 @@ func (g *agent) open(ctx context.Context) error {
 		Name: s.name, DataDir: s.dataDir, Bind: s.bind, Gossip: s.gossip, Advertise: s.advertise,
 		Join: s.join, BootstrapExpect: s.bootstrapExpect, Nonvoter: s.nonvoter, Voters: s.voters,
 		Secret: secret, LogStore: s.logStore, MaxStaleness: s.maxStaleness, HeartbeatTimeout: s.heartbeat,
+		DeadAfter: s.deadAfter, CheckEvery: s.checkEvery,
 		Version: version, Logger: g.log,
 	}); err != nil {
 		return configError("%v", err)
@@ -161,6 +180,10 @@ func (g *agent) approve(s *settings, instance proxy.Instance) {
 // serve starts the tasks that end with ctx.
 func (g *agent) serve(ctx context.Context) {
 	g.tasks.Go(func() { trim(ctx) })
+	if s := g.settings; s.snapshotDir != "" {
+		auto := &ops.AutoSnapshots{Dir: s.snapshotDir, Every: s.snapshotEvery, Keep: s.snapshotKeep, Source: operated{g.node}, Logger: g.log}
+		g.tasks.Go(func() { auto.Run(ctx) })
+	}
 	g.task(g.admin.Serve)
 	g.task(func() error { return g.handoff.Serve(ctx) })
 	for _, d := range []*direct{g.read, g.write} {
@@ -186,7 +209,9 @@ func (g *agent) wait(ctx context.Context, hup <-chan os.Signal) error {
 			g.log.Info("agent stops")
 			return nil
 		case <-g.node.Done():
-			if err := g.node.Err(); err != nil {
+			if err := g.node.Err(); errors.Is(err, cluster.ErrRestart) {
+				return err
+			} else if err != nil {
 				return ops.Errorf(ops.Internal, "the node has ended: %v", err).Advise("the log says more")
 			}
 			g.log.Info("agent stops: its node has left the cluster")

@@ -43,6 +43,13 @@ type settings struct {
 	logStore        string
 	heartbeat       time.Duration
 	maxStaleness    time.Duration
+	deadAfter       time.Duration
+	checkEvery      time.Duration
+	reset           bool
+
+	snapshotDir   string
+	snapshotEvery time.Duration
+	snapshotKeep  int
 
 	proxymapSockets   []string
 	proxywriteSockets []string
@@ -94,7 +101,8 @@ func newSettings() *settings {
 	host, _, _ = strings.Cut(host, ".")
 	s := &settings{
 		name: host, dataDir: "/var/lib/postraft", runDir: defaultRunDir, bind: "0.0.0.0:7950", gossip: "0.0.0.0:7951", voters: 5,
-		secretFile: "/etc/postraft/secret", logStore: store.WAL, heartbeat: 500 * time.Millisecond, logFormat: "text",
+		secretFile: "/etc/postraft/secret", logStore: store.WAL, heartbeat: 500 * time.Millisecond, deadAfter: 10 * time.Minute, checkEvery: time.Minute,
+		snapshotEvery: time.Hour, snapshotKeep: 24, logFormat: "text",
 		flags: pflag.NewFlagSet("agent", pflag.ContinueOnError),
 	}
 	s.register()
@@ -103,6 +111,12 @@ func newSettings() *settings {
 
 func (s *settings) register() {
 	f := s.flags
+	f.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if name == "every" || name == "keep" {
+			name = "snapshot-" + name
+		}
+		return pflag.NormalizedName(name)
+	})
 	text := func(name string, to *string, kind, usage string, check func(string) error) {
 		f.Var(&setting{kind, func(v string) (func(), error) {
 			if check != nil {
@@ -161,6 +175,12 @@ func (s *settings) register() {
 	text("log-store", &s.logStore, "wal|bolt", "where the raft log is kept", oneOf(store.WAL, store.Bolt))
 	duration("heartbeat-timeout", &s.heartbeat, 50*time.Millisecond, "how long a follower waits for its leader; at least three times the longest round trip")
 	duration("max-staleness", &s.maxStaleness, 0, "answer RETRY to lookups after so long without a leader; 0 is never")
+	duration("dead-after", &s.deadAfter, time.Second, "a voter that is silent for so long loses its vote to a stand-by, if there is one")
+	duration("check-every", &s.checkEvery, time.Second, "how often the leader compares the digests of all nodes")
+	text("snapshot-dir", &s.snapshotDir, "DIR", "save snapshots there by itself while this node leads (default no)", nil)
+	duration("snapshot-every", &s.snapshotEvery, time.Second, "how often, if anything has changed")
+	number("snapshot-keep", &s.snapshotKeep, 1, "how many of them to keep")
+	yes("reset", &s.reset, "discard this node's data and take it from the cluster again; on the command line only")
 	list("proxymap-socket", &s.proxymapSockets, "PATH", "serve proxymap there, without master(8); repeatable")
 	list("proxywrite-socket", &s.proxywriteSockets, "PATH", "serve proxywrite there, without master(8); repeatable")
 	text("proxy-read-maps", &s.readMaps, "LIST", "tables approved on the proxymap sockets (default Postfix's own)", nil)
@@ -208,7 +228,7 @@ func (s *settings) load(environ []string) error {
 		if err != nil || f.Changed {
 			return
 		}
-		if ok && f.Name != "config" {
+		if ok && !commandLineOnly(f.Name) {
 			if e := f.Value.Set(v); e != nil {
 				err = configError("environment variable %s=%q: %v", variable, v, e)
 			}
@@ -227,6 +247,10 @@ func (s *settings) load(environ []string) error {
 	}
 	return nil
 }
+
+// commandLineOnly reports whether a setting cannot stand in the file or the environment: the file does not
+// name itself, and nobody wants data discarded at every start.
+func commandLineOnly(name string) bool { return name == "config" || name == "reset" }
 
 // readFile reads the configuration file, in the syntax of main.cf, and checks all that it says. It returns
 // what puts each setting in place.
@@ -253,7 +277,7 @@ func (s *settings) readFile(path string, must bool) (map[string]func(), error) {
 			return nil, configError("%s line %d: want: name = value", path, line.Line)
 		}
 		flag := s.flags.Lookup(strings.ReplaceAll(name, "_", "-"))
-		if flag == nil || strings.Contains(name, "-") || name == "config" {
+		if flag == nil || strings.Contains(name, "-") || commandLineOnly(flag.Name) {
 			return nil, configError("%s line %d: there is no setting %q", path, line.Line, name).Advise("see: postraft agent --help, or postraft.cf(5)")
 		}
 		apply, err := flag.Value.(*setting).parse(value)
