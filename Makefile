@@ -15,14 +15,17 @@ GO          ?= go
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 LDFLAGS      = -s -w -X main.version=$(VERSION)
 FUZZTIME    ?= 60s
+DURATION    ?= 1h
+SEED        ?=
 
-.PHONY: help build run test vet lint unit postfix bench fuzz install clean
+.PHONY: help build run test vet lint unit postfix bench chaos fuzz install clean
 
 help:
 	@echo 'build    bin/postraft and bin/postraft-proxymap'
 	@echo 'run      build, then a three-node cluster on loopback; Ctrl-C ends it'
 	@echo 'test     every check, with the race detector and a genuine Postfix'
 	@echo 'bench    the benchmarks'
+	@echo 'chaos    five agents for DURATION (default 1h) while everything around them fails, as SEED says'
 	@echo 'fuzz     each fuzz target for FUZZTIME (default 60s)'
 	@echo 'install  into DESTDIR and PREFIX (default /usr/local)'
 
@@ -53,6 +56,10 @@ postfix:
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 30m ./...
+
+# See cmd/chaos/doc.go for the other settings.
+chaos:
+	CHAOS_DURATION=$(DURATION) CHAOS_SEED=$(SEED) $(GO) test -v -count=1 -timeout 0 -run '^TestCluster_KeepsItsPromises$$' ./cmd/chaos
 
 fuzz:
 	@set -e; for pkg in $$($(GO) list ./...); do \

@@ -6,13 +6,14 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // An image knows which part of a directory tree would survive a power cut. Of each file it keeps the writes
-// since its last fsync, of the tree the changes of names since the last fsync of a directory; the
-// file system that they are made on stays ahead.
+// since its last fsync, or of the last half minute, of the tree the changes of names since the last fsync of a
+// directory; the file system that they are made on stays ahead.
 //
 // Names are as on a journaling file system: changes of names survive in order, an fsync of a directory keeps all
 // before it, an fsync of a file all up to the last one that gave the file its name.
@@ -30,6 +31,7 @@ type image struct {
 type pending struct {
 	fd     int
 	writes []change
+	before int // how many writes were taken from writes, because they are on disk
 }
 
 // A change is a write, or with new nil a new size of the file.
@@ -38,6 +40,7 @@ type change struct {
 	old, new []byte // old is what was there, up to the end of the file
 	before   int64  // size of the file
 	size     int64  // new size, where new is nil
+	at       time.Time
 }
 
 // A rename is a change of names and how to undo it.
@@ -63,7 +66,7 @@ func (im *image) willWrite(fd int, offset int64, data []byte) error {
 	if err != nil {
 		return err
 	}
-	c := change{offset: offset, new: append([]byte{}, data...), before: st.Size}
+	c := change{offset: offset, new: append([]byte{}, data...), before: st.Size, at: time.Now()}
 	if n := min(st.Size-offset, int64(len(data))); n > 0 {
 		c.old = make([]byte, n)
 		if got, err := unix.Pread(fd, c.old, offset); err != nil || int64(got) != n {
@@ -80,7 +83,7 @@ func (im *image) willResize(fd int, size int64) error {
 	if err != nil || st.Size == size {
 		return err
 	}
-	c := change{offset: size, before: st.Size, size: size}
+	c := change{offset: size, before: st.Size, size: size, at: time.Now()}
 	if n := st.Size - size; n > 0 {
 		c.old = make([]byte, n)
 		if got, err := unix.Pread(fd, c.old, size); err != nil || int64(got) != n {
@@ -111,9 +114,10 @@ func (im *image) pendingOf(fd int) (*pending, unix.Stat_t, error) {
 
 // A barrier is the moment at which an fsync began: what was written later is not its business.
 type barrier struct {
-	inode  uint64
-	writes int
-	names  int
+	inode   uint64
+	pending *pending
+	writes  int
+	names   int
 }
 
 // begin is called when an fsync of a file or directory begins, and end when it is done.
@@ -126,7 +130,7 @@ func (im *image) begin(fd int, dir bool) (barrier, error) {
 	defer im.mu.Unlock()
 	b := barrier{inode: st.Ino, names: im.synced}
 	if p := im.files[st.Ino]; p != nil {
-		b.writes = len(p.writes)
+		b.pending, b.writes = p, p.before+len(p.writes)
 	}
 	for i, r := range im.names {
 		if dir || r.inode == st.Ino {
@@ -139,14 +143,33 @@ func (im *image) begin(fd int, dir bool) (barrier, error) {
 func (im *image) end(b barrier) {
 	im.mu.Lock()
 	defer im.mu.Unlock()
-	if p := im.files[b.inode]; p != nil {
-		p.writes = p.writes[min(b.writes, len(p.writes)):]
-		if len(p.writes) == 0 {
-			unix.Close(p.fd)
-			delete(im.files, b.inode)
-		}
+	if p := im.files[b.inode]; p != nil && p == b.pending {
+		im.keepWrites(b.inode, p, b.writes-p.before)
 	}
 	im.keepNames(b.names - im.synced)
+}
+
+// writeBack does what the kernel does by and by: what was written long ago is on disk.
+func (im *image) writeBack(age time.Duration) {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	for inode, p := range im.files {
+		old := 0
+		for old < len(p.writes) && time.Since(p.writes[old].at) > age {
+			old++
+		}
+		im.keepWrites(inode, p, old)
+	}
+}
+
+// keepWrites notes that the first n writes that are pending are on disk.
+func (im *image) keepWrites(inode uint64, p *pending, n int) {
+	n = max(n, 0)
+	p.writes, p.before = p.writes[n:], p.before+n
+	if len(p.writes) == 0 {
+		unix.Close(p.fd)
+		delete(im.files, inode)
+	}
 }
 
 func (im *image) keepNames(n int) {

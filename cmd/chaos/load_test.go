@@ -74,6 +74,7 @@ func (l *load) run(ctx context.Context) {
 	workers.Go(func() { l.importGenerations(ctx) })
 	workers.Go(func() { l.s.watchStalls(ctx) })
 	workers.Go(func() { l.s.watchProcesses(ctx) })
+	workers.Go(func() { l.s.writeBack(ctx) })
 	workers.Wait()
 }
 

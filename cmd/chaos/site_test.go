@@ -198,6 +198,20 @@ func (s *site) watchProcesses(ctx context.Context) {
 	}
 }
 
+// writeBack lets old writes reach the disks without an fsync, unless the disk cannot write.
+func (s *site) writeBack(ctx context.Context) {
+	for every(ctx, time.Second) {
+		for _, n := range s.nodes {
+			if n.disk == nil {
+				return
+			}
+			if a, _ := n.disk.state(); a == (ailments{}) {
+				n.disk.image.writeBack(30 * time.Second)
+			}
+		}
+	}
+}
+
 // lastWords returns the end of an agent's log without its small talk.
 func (s *site) lastWords(n *node) string {
 	text, err := os.ReadFile(filepath.Join(s.logs, n.name+".log"))
