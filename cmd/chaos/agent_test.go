@@ -27,10 +27,9 @@ type node struct {
 
 	mu      sync.Mutex
 	process *process
-	frozen  bool      // by SIGSTOP
-	expects bool      // the process is to end, or may
-	away    []outage  // when the node need not answer
-	wiped   time.Time // when its disk was last made empty
+	frozen  bool     // by SIGSTOP
+	expects bool     // the process is to end, or may
+	away    []outage // when the node need not answer
 }
 
 // A process is one life of the agent.
@@ -194,9 +193,6 @@ func (n *node) died() (how string, died bool) {
 
 // wipe empties the disk; the process must have ended.
 func (n *node) wipe() error {
-	n.mu.Lock()
-	n.wiped = time.Now()
-	n.mu.Unlock()
 	if n.disk != nil {
 		return n.disk.wipe()
 	}

@@ -52,14 +52,6 @@ func (d *digests) note(r *record, node string, tables []ops.TableInfo) {
 	}
 }
 
-// digest returns the digest of a table at a version, if a node was seen with it.
-func (d *digests) digest(table string, version uint64) (string, bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	s, ok := d.tables[table][version]
-	return s.digest, ok
-}
-
 // healed requires I13 after a fault: every node serves, knows the leader and takes writes, and all are voters;
 // then, in silence, that all are equal and have what was acknowledged. whole compares every entry.
 func (l *load) healed(ctx context.Context, whole bool) {
