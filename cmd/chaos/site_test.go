@@ -99,13 +99,15 @@ func newSite(ctx context.Context, t *testing.T, rec *record, logs string, m mean
 // configure decides the agents' settings.
 func (s *site) configure(t *testing.T, namespaces bool) {
 	t.Helper()
-	var binds, gossips []string
+	addresses, err := freePorts(2 * len(s.nodes))
+	if err != nil {
+		t.Fatal(err)
+	}
+	binds, gossips := addresses[:len(s.nodes)], addresses[len(s.nodes):]
 	for i := range s.nodes {
 		if namespaces {
-			binds, gossips = append(binds, nodeIP(i).String()+":7950"), append(gossips, nodeIP(i).String()+":7951")
-			continue
+			binds[i], gossips[i] = nodeIP(i).String()+":7950", nodeIP(i).String()+":7951"
 		}
-		binds, gossips = append(binds, fmt.Sprintf("127.0.0.1:%d", 17750+2*i)), append(gossips, fmt.Sprintf("127.0.0.1:%d", 17751+2*i))
 	}
 	for i, n := range s.nodes {
 		others := slices.Concat(gossips[:i], gossips[i+1:])
