@@ -19,6 +19,10 @@ const (
 	shortRun    = 90 * time.Second
 	formBound   = 60 * time.Second
 	wholeChecks = 5 // after every so many steps all entries are compared
+
+	// onlyNamed is left out unless it is asked for: a disk that forgets may leave a log that is damaged, and
+	// the agent then rightly does not start before an operator says --reset.
+	onlyNamed = "forgetful-sync"
 )
 
 // settings are what the environment asks for.
@@ -183,7 +187,7 @@ func choose(t *testing.T, set settings, m means) []fault {
 		faults = append(faults, clockFaults()...)
 	}
 	if len(set.faults) == 0 {
-		return faults
+		return slices.DeleteFunc(faults, func(f fault) bool { return f.name == onlyNamed })
 	}
 	var names []string
 	for _, f := range faults {

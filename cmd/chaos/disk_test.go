@@ -20,6 +20,7 @@ import (
 type ailments struct {
 	write    syscall.Errno // every write and every new name fails with this
 	sync     syscall.Errno // every fsync fails with this
+	forget   bool          // what an fsync that failed should have written is not written by the next one
 	full     bool          // no file can grow and none be made
 	failing  float64       // part of the writes and fsyncs that fail where write or sync say so; 0 is all
 	syncTime time.Duration // how long an fsync takes at most
@@ -150,6 +151,9 @@ func (d *disk) fsync(fd int, dir bool) syscall.Errno {
 		time.Sleep(rand.N(2 * time.Millisecond)) // a disk takes its time
 	}
 	if a, _ := d.state(); a.sync != 0 && a.chance() {
+		if a.forget {
+			d.image.fail(b)
+		}
 		return a.sync
 	}
 	d.image.end(b)

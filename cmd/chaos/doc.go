@@ -32,7 +32,7 @@
 // decides the steps and their lengths; what is under way when a step begins is up to the machine.
 //
 // The environment has the settings: CHAOS_DURATION, CHAOS_SEED, CHAOS_FAULTS (a comma list of faults to choose
-// from, the others are left out), CHAOS_RACE=1 (agents with the race detector), CHAOS_CLOCK=0 (no clock faults,
-// and no build of the standard library for them), CHAOS_KEEP=1 (logs stay in any case), CHAOS_BINARY (an agent
-// that was built before).
+// from; forgetful-sync comes only when it is named), CHAOS_RACE=1 (agents with the race detector),
+// CHAOS_CLOCK=0 (no clock faults, and no build of the standard library for them), CHAOS_KEEP=1 (logs stay in
+// any case), CHAOS_BINARY (an agent that was built before).
 package chaos

@@ -86,6 +86,10 @@ func diskFaults() []fault {
 		most := between(r, 100*time.Millisecond, 5*time.Second)
 		return fmt.Sprintf("fsyncs take up to %v", most), ailments{syncTime: most}
 	})
+	ail("forgetful-sync", 4, func(r *rand.Rand) (string, ailments) {
+		words, f := part(r)
+		return words + " fsyncs fail, and later ones do not make up for them", ailments{sync: syscall.EIO, failing: f, forget: true}
+	})
 	ail("hung-sync", 4, func(*rand.Rand) (string, ailments) { return "fsyncs hang", ailments{hang: true} })
 	return faults
 }

@@ -34,6 +34,15 @@ type pending struct {
 	before int // how many writes were taken from writes, because they are on disk
 }
 
+// settle says what became of the first n writes that wait.
+func (p *pending) settle(n, state int) {
+	for i := range max(n, 0) {
+		if p.writes[i].state == waiting {
+			p.writes[i].state = state
+		}
+	}
+}
+
 // A change is a write, or with new nil a new size of the file.
 type change struct {
 	offset   int64
@@ -41,7 +50,16 @@ type change struct {
 	before   int64  // size of the file
 	size     int64  // new size, where new is nil
 	at       time.Time
+	state    int // waiting, lost or safe
 }
+
+// What became of a write: it waits to be on disk; an fsync that was to bring it there failed, and the next one
+// will not bring it either, for the kernel takes it for written; it is on disk.
+const (
+	waiting = iota
+	lost
+	safe
+)
 
 // A rename is a change of names and how to undo it.
 type rename struct {
@@ -162,9 +180,23 @@ func (im *image) writeBack(age time.Duration) {
 	}
 }
 
-// keepWrites notes that the first n writes that are pending are on disk.
+// fail is called when an fsync has failed, in place of end. The next one may succeed without bringing to disk
+// what this one has not.
+func (im *image) fail(b barrier) {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	if p := im.files[b.inode]; p != nil && p == b.pending {
+		p.settle(b.writes-p.before, lost)
+	}
+}
+
+// keepWrites notes that the first n writes are on disk, but for those that are lost.
 func (im *image) keepWrites(inode uint64, p *pending, n int) {
-	n = max(n, 0)
+	p.settle(n, safe)
+	n = 0
+	for n < len(p.writes) && p.writes[n].state == safe {
+		n++
+	}
 	p.writes, p.before = p.writes[n:], p.before+n
 	if len(p.writes) == 0 {
 		unix.Close(p.fd)
@@ -224,9 +256,12 @@ func (im *image) powerCut(r *rand.Rand) (account string, err error) {
 		}
 		until := r.IntN(len(p.writes) + 1)
 		for i, c := range p.writes {
-			writes++
 			part := 1.0
+			if c.state != safe {
+				writes++
+			}
 			switch {
+			case c.state == safe:
 			case mode == "nothing" || mode == "a prefix" && i > until:
 				continue
 			case mode == "a prefix" && i == until:
@@ -237,7 +272,9 @@ func (im *image) powerCut(r *rand.Rand) (account string, err error) {
 					continue
 				}
 			}
-			kept++
+			if c.state != safe {
+				kept++
+			}
 			if err := c.repeat(p.fd, part); err != nil {
 				return "", fmt.Errorf("keep a write: %w", err)
 			}
