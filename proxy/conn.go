@@ -35,6 +35,7 @@ type conn struct {
 	req      request
 	approved *Approval // for which opened holds
 	opened   map[string]*handle
+	*gated   // nil for a connection that no other server gets
 }
 
 // A handle is a table as one connection knows it.
@@ -50,28 +51,53 @@ type handle struct {
 // nc.
 func (s *Server) ServeConn(ctx context.Context, nc net.Conn, svc *Service, pid int) {
 	svc.Counters.Connections.Add(1)
-	c := &conn{s: s, svc: svc, Conn: nc, pid: pid, in: make([]byte, 0, readSize)}
-	// Reading ends with ctx; a request that is being served goes on to its reply.
-	stop := context.AfterFunc(ctx, func() { nc.SetReadDeadline(time.Unix(1, 0)) })
+	c := s.newConn(nc, svc, pid)
+	stop := endReading(ctx, nc)
 	defer stop()
-	if svc.Announce {
-		c.out = append(c.out, announcement...)
-		if !c.flush() {
-			return
-		}
-	}
-	for c.serveBuffered() && c.flush() && ctx.Err() == nil {
-		if !c.receive(ctx) {
-			return
-		}
+	if c.announce() {
+		c.serve(ctx)
 	}
 }
 
-// receive reads more. A partial request has to be completed within the time limit.
-func (c *conn) receive(ctx context.Context) bool {
+func (s *Server) newConn(nc net.Conn, svc *Service, pid int) *conn {
+	return &conn{s: s, svc: svc, Conn: nc, pid: pid, in: make([]byte, 0, readSize)}
+}
+
+// endReading makes reading end with ctx; a request that is being served goes on to its reply.
+func endReading(ctx context.Context, nc net.Conn) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { nc.SetReadDeadline(time.Unix(1, 0)) })
+}
+
+func (c *conn) announce() bool {
+	if !c.svc.Announce {
+		return true
+	}
+	c.out = append(c.out, announcement...)
+	return c.flush()
+}
+
+// serve answers requests. It returns true where another server may go on with what is in c.in.
+func (c *conn) serve(ctx context.Context) (clean bool) {
+	for c.serveBuffered(ctx) && c.flush() {
+		if c.gated != nil && len(c.in) == 0 {
+			c.leave()
+		}
+		if ctx.Err() != nil {
+			return true
+		}
+		if more, clean := c.receive(ctx); !more {
+			return clean
+		}
+	}
+	return false
+}
+
+// receive reads more. A partial request has to be completed within the time limit. Without more, clean says
+// that this is no fault and no end of the client's.
+func (c *conn) receive(ctx context.Context) (more, clean bool) {
 	if len(c.in) >= MaxList {
 		c.s.notices.warn(c.logger(), "request too long", "service", c.svc.Name, "limit", MaxList)
-		return false
+		return false, false
 	}
 	if cap(c.in)-len(c.in) < readSize/2 {
 		c.in = append(make([]byte, 0, min(2*cap(c.in)+readSize, MaxList+readSize)), c.in...)
@@ -83,27 +109,44 @@ func (c *conn) receive(ctx context.Context) bool {
 			c.SetReadDeadline(time.Unix(1, 0))
 		}
 	}
-	n, err := c.Read(c.in[len(c.in):cap(c.in)])
+	var n int
+	var err error
+	if space := c.in[len(c.in):cap(c.in)]; c.gated != nil {
+		n, err = c.readGated(space)
+	} else {
+		n, err = c.Read(space)
+	}
 	c.in = c.in[:len(c.in)+n]
 	if partial && err == nil {
 		c.SetReadDeadline(time.Time{})
 		if ctx.Err() != nil {
-			return false
+			return false, true
 		}
 	}
-	if err != nil {
-		if partial && errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() == nil {
+	switch {
+	case err == nil:
+		return true, false
+	case errors.Is(err, errShut):
+		return false, true
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		if ctx.Err() != nil {
+			return false, true
+		}
+		if partial {
 			c.s.notices.warn(c.logger(), "request not completed in time", "service", c.svc.Name, "pid", c.pid)
 		}
-		return n > 0 && errors.Is(err, io.EOF)
 	}
-	return true
+	return n > 0 && errors.Is(err, io.EOF), false
 }
 
-// serveBuffered answers the whole requests that were received.
-func (c *conn) serveBuffered() bool {
+// serveBuffered answers the whole requests that were received. Once ctx has ended it leaves what came behind
+// the first to the next server, if there may be one.
+func (c *conn) serveBuffered(ctx context.Context) bool {
 	used := 0
 	for used < len(c.in) {
+		if used > 0 && c.gated != nil && ctx.Err() != nil {
+			break
+		}
 		size := c.list.parse(c.in[used:])
 		if size == 0 {
 			break

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -11,8 +12,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // An agentLink is the front end's end of a link that was welcomed.
@@ -24,53 +23,132 @@ type agentLink struct {
 	dials chan struct{} // a place for each dial under way
 	wg    sync.WaitGroup
 
-	mu         sync.Mutex     // guards what follows; held while a connection is sent
-	conns      map[uint64]int // our descriptors of what was handed over; nil once dropped
+	page *page // nil: this agent's clients end with it
+
+	mu         sync.Mutex       // guards what follows; held while a connection is sent
+	given      map[uint64]given // the clients at the agent; nil once dropped
+	slots      slots
 	lastID     uint64
-	unanswered int // pings
+	unanswered int       // pings
+	seen       time.Time // the last sign of life, while there are clients
 	bye        bool
 }
 
-func newAgentLink(f *FrontEnd, l *link) *agentLink {
-	a := &agentLink{link: l, front: f, dials: make(chan struct{}, maxDials), conns: map[uint64]int{}}
+// A given is a client at the agent.
+type given struct {
+	*client
+	slot int
+}
+
+// slots are the places in the page that are in use. A place that was used is used again first.
+type slots struct {
+	free []int
+	next int
+}
+
+func (s *slots) take() (slot int, ok bool) {
+	if n := len(s.free); n > 0 {
+		slot = s.free[n-1]
+		s.free = s.free[:n-1]
+		return slot, true
+	}
+	if s.next == maxLinkConns {
+		return 0, false
+	}
+	s.next++
+	return s.next - 1, true
+}
+
+func (s *slots) give(slot int) { s.free = append(s.free, slot) }
+
+// newAgentLink takes over the page, which is nil if the agent takes none.
+func newAgentLink(f *FrontEnd, l *link, p *page) *agentLink {
+	a := &agentLink{link: l, front: f, page: p, dials: make(chan struct{}, maxDials), given: map[uint64]given{}, seen: time.Now()}
 	if cred, err := peerOf(l.conn); err == nil {
 		a.pid = int(cred.Pid)
 	}
 	return a
 }
 
-// give hands fd over and keeps it too, until the agent is done with it. When it returns false, fd is still
-// the caller's alone.
-func (l *agentLink) give(fd int) bool {
+// Why a client is not given.
+var (
+	errGone = errors.New("the agent has gone")
+	errFull = fmt.Errorf("the agent has %d connections of this service: that is the limit", maxLinkConns)
+	errOld  = errors.New("the agent is of a version that takes new connections only")
+)
+
+// give hands c over. The front end keeps its descriptor too, until the agent is done with it or gone. After
+// an error c is still the caller's alone.
+func (l *agentLink) give(c *client) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.conns == nil || l.bye {
-		return false
+	if l.given == nil || l.bye {
+		return errGone
+	}
+	g := given{client: c}
+	if l.page == nil && (c.announced || len(c.rest) > 0) {
+		return errOld
+	}
+	slot, ok := l.slots.take()
+	if !ok {
+		return errFull
+	}
+	g.slot = slot
+	if l.page != nil {
+		l.page.mark(slot).begin(c)
 	}
 	l.lastID++
-	if err := l.send(message{Kind: kindConn, ID: l.lastID}, fd); err != nil {
+	if err := l.send(message{Kind: kindConn, ID: l.lastID, Slot: slot, Announced: c.announced, Rest: c.rest}, c.fd); err != nil {
 		l.front.log.Warn("connection not handed over: serving it here", "err", err)
 		l.close() // run ends
-		return false
+		return errGone
 	}
-	l.conns[l.lastID] = fd
-	return true
+	c.rest = nil
+	l.given[l.lastID] = g
+	return nil
 }
 
-// drop forgets the connections and returns how many there were. With shut, their clients see their end.
-func (l *agentLink) drop(shut bool) int {
+// take returns the client that the agent is done with.
+func (l *agentLink) take(id uint64) (c *client, ok bool) {
 	l.mu.Lock()
-	conns := l.conns
-	l.conns = nil
-	l.mu.Unlock()
-	for _, fd := range conns {
-		if shut {
-			// The agent may live and hold a descriptor too, so closing ours would not end the connection.
-			unix.Shutdown(fd, unix.SHUT_RDWR)
-		}
-		unix.Close(fd)
+	defer l.mu.Unlock()
+	g, ok := l.given[id]
+	if ok {
+		delete(l.given, id)
+		l.slots.give(g.slot)
 	}
-	return len(conns)
+	return g.client, ok
+}
+
+// drop ends the hand-over of all clients. It returns those that were between two requests and those that were
+// not, for all that is known. No agent reads from the former any more, even one that hangs and comes back.
+func (l *agentLink) drop() (kept, lost []*client) {
+	l.mu.Lock()
+	all := l.given
+	l.given = nil
+	l.mu.Unlock()
+	for _, g := range all {
+		if l.page != nil {
+			if announced, ok := l.page.mark(g.slot).take(); ok {
+				g.announced = announced
+				kept = append(kept, g.client)
+				continue
+			}
+		}
+		lost = append(lost, g.client)
+	}
+	l.page.close()
+	return kept, lost
+}
+
+// since returns when the agent went, if it went because of err.
+func (l *agentLink) since(err error) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if errors.Is(err, errHung) {
+		return l.seen
+	}
+	return time.Now()
 }
 
 // run works the link until it ends or ctx does, and says why.
@@ -103,17 +181,19 @@ func (l *agentLink) run(ctx context.Context) error {
 func (l *agentLink) handle(ctx context.Context, m message) {
 	switch m.Kind {
 	case kindDone:
-		l.mu.Lock()
-		fd, ok := l.conns[m.ID]
-		delete(l.conns, m.ID)
-		l.mu.Unlock()
-		if ok {
-			unix.Close(fd)
+		if c, ok := l.take(m.ID); ok {
+			c.end(false)
 			l.front.usage.end(1)
+		}
+	case kindBack:
+		if c, ok := l.take(m.ID); ok {
+			c.announced, c.rest = true, m.Rest
+			l.front.place(c)
 		}
 	case kindPong:
 		l.mu.Lock()
 		l.unanswered = 0
+		l.seen = time.Now()
 		l.mu.Unlock()
 	case kindDial:
 		select {
@@ -131,7 +211,7 @@ func (l *agentLink) handle(ctx context.Context, m message) {
 		l.mu.Lock()
 		l.bye = true
 		l.mu.Unlock()
-		l.front.retire(l)
+		l.front.retire(l, time.Now())
 	}
 }
 
@@ -151,12 +231,13 @@ func (l *agentLink) ping(ctx context.Context, cancel context.CancelCauseFunc) {
 		case <-tick.C:
 		}
 		l.mu.Lock()
-		watch := len(l.conns) > 0
+		watch := len(l.given) > 0
 		unanswered := l.unanswered
 		if watch {
 			l.unanswered++
 		} else {
 			l.unanswered = 0
+			l.seen = time.Now()
 		}
 		l.mu.Unlock()
 		switch {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"postraft/proxy"
 )
 
 // A FrontEndConfig says what a front end needs.
@@ -25,9 +27,8 @@ type FrontEndConfig struct {
 	// package. It is called when pings go unanswered.
 	Stopped func(pid int) bool
 
-	// Serve serves a connection here, while there is no agent. It returns when the client has gone, or
-	// soon after ctx has ended: then after the request at hand, if there is one.
-	Serve func(ctx context.Context, conn net.Conn)
+	// Serve serves a connection here, while there is no agent, as the ServeConn of a Session does.
+	Serve func(ctx context.Context, conn net.Conn, h *proxy.Handover) (clean bool)
 
 	// DialStock opens a connection to the stock proxymap service, for local tables; nil when the
 	// operator keeps none.
@@ -42,12 +43,14 @@ type FrontEndConfig struct {
 	Logger *slog.Logger
 
 	// Times; zero means the default.
-	Retry    time.Duration // between attempts to reach the agent
+	Hold     time.Duration // a request waits for the agent to come back, before it is served here; negative is not at all
+	Retry    time.Duration // between attempts to reach the agent, once it has been away for long
 	Ping     time.Duration // between pings while the agent has connections of ours
 	Patience int           // pings without an answer until the agent counts as hung
 }
 
 const (
+	defaultHold     = 1500 * time.Millisecond
 	defaultRetry    = 200 * time.Millisecond
 	defaultPing     = 200 * time.Millisecond
 	defaultPatience = 20
@@ -56,9 +59,14 @@ const (
 	maxDials        = 64              // at a time
 	finishTime      = 2 * time.Second // for requests at hand when the front end stops
 	complainEvery   = 10 * time.Second
+
+	// An agent that has been away for so long is not being restarted: requests no longer wait for it.
+	restartTime = 30 * time.Second
+	quickRetry  = 25 * time.Millisecond // between attempts until then
 )
 
-// A FrontEnd gives each connection to the agent, or serves it with RETRY while the agent is away.
+// A FrontEnd gives each connection to the agent, and to the next agent after that one. While there is none,
+// requests wait for it a while and are then answered here, with RETRY.
 type FrontEnd struct {
 	cfg   FrontEndConfig
 	log   *slog.Logger
@@ -68,8 +76,9 @@ type FrontEnd struct {
 
 	mu       sync.Mutex // guards what follows
 	agent    *agentLink // nil while the agent is away
+	lost     time.Time  // since when
 	homeCtx  context.Context
-	goHome   context.CancelFunc // ends homeCtx: clients served here shall reconnect to the agent
+	goHome   context.CancelFunc // ends homeCtx: clients leave here for the agent
 	finished bool
 }
 
@@ -80,6 +89,9 @@ func NewFrontEnd(cfg FrontEndConfig) *FrontEnd {
 	}
 	if cfg.Stopped == nil {
 		cfg.Stopped = Stopped
+	}
+	if cfg.Hold == 0 {
+		cfg.Hold = defaultHold
 	}
 	if cfg.Retry == 0 {
 		cfg.Retry = defaultRetry
@@ -98,6 +110,7 @@ func NewFrontEnd(cfg FrontEndConfig) *FrontEnd {
 		log:   cfg.Logger,
 		usage: newUsage(cfg.MaxIdle, cfg.MaxUse),
 		tried: make(chan struct{}),
+		lost:  time.Now(),
 	}
 	f.homeCtx, f.goHome = context.WithCancel(context.Background())
 	return f
@@ -110,8 +123,8 @@ func (f *FrontEnd) Tried() <-chan struct{} { return f.tried }
 // Spent is closed when MaxIdle or MaxUse is reached and there are no clients.
 func (f *FrontEnd) Spent() <-chan struct{} { return f.usage.spent }
 
-// Run keeps the link to the agent until ctx ends. Then it finishes the requests that are served here and
-// leaves the others to the agent.
+// Run keeps the link to the agent until ctx ends. Then it finishes the requests that are served here, leaves
+// those that the agent has in hand to the agent, and all clients see their end.
 func (f *FrontEnd) Run(ctx context.Context) {
 	defer f.finish()
 	var tried sync.Once
@@ -129,23 +142,31 @@ func (f *FrontEnd) Run(ctx context.Context) {
 			f.adopt(link)
 			markTried()
 			err = link.run(ctx)
-			// Clients shall not notice that the front end stops, only that the agent does.
-			f.lose(link, ctx.Err() == nil)
+			f.lose(link, err, ctx.Err() != nil)
 		}
 		if ctx.Err() != nil {
 			return
 		}
 		if why := err.Error(); away == "" || why != away && time.Since(logged) > complainEvery {
-			f.log.Warn("agent is away: answering RETRY until it is back", "path", f.cfg.Path, "err", why)
+			f.log.Warn("agent is away: requests wait for it a moment, then get RETRY", "path", f.cfg.Path, "err", why)
 			away, logged = why, time.Now()
 		}
 		markTried()
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(f.cfg.Retry):
+		case <-time.After(f.retryTime()):
 		}
 	}
+}
+
+func (f *FrontEnd) retryTime() time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if time.Since(f.lost) < restartTime {
+		return min(f.cfg.Retry, quickRetry)
+	}
+	return f.cfg.Retry
 }
 
 // Connect opens a connection to the agent's socket with nothing but system calls on this goroutine.
@@ -174,42 +195,58 @@ func (f *FrontEnd) greet(ctx context.Context) (*agentLink, error) {
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	l := newLink(conn, linkTimeout)
-	if err := f.hello(l); err != nil {
+	page, err := f.hello(l)
+	if err != nil {
 		l.close()
 		return nil, err
 	}
-	return newAgentLink(f, l), nil
+	return newAgentLink(f, l, page), nil
 }
 
-func (f *FrontEnd) hello(l *link) error {
+// hello returns the page that this front end and the agent share; nil if the agent is of the oldest version.
+func (f *FrontEnd) hello(l *link) (shared *page, err error) {
 	for list := []byte(f.cfg.Hello.Approved); len(list) > 0; {
 		part := list[:min(len(list), maxPart)]
 		if err := l.send(message{Kind: kindList, List: part}, -1); err != nil {
-			return err
+			return nil, err
 		}
 		list = list[len(part):]
 	}
-	if err := l.send(message{Kind: kindHello, Version: version, Hello: &f.cfg.Hello}, -1); err != nil {
-		return err
+	m := message{Kind: kindHello, Version: oldest, Newest: version, Hello: &f.cfg.Hello}
+	p, fd, err := newPage()
+	if err != nil {
+		f.log.Warn("clients will lose their connections when the agent stops", "err", err)
+		m.Newest = oldest
+	}
+	defer func() {
+		closeFD(fd)
+		if shared == nil {
+			p.close()
+		}
+	}()
+	if err := l.send(m, fd); err != nil {
+		return nil, err
 	}
 	l.conn.SetReadDeadline(time.Now().Add(linkTimeout))
-	m, fd, err := l.receive()
+	m, extra, err := l.receive()
 	if err != nil {
-		return fmt.Errorf("wait for welcome: %w", err)
+		return nil, fmt.Errorf("wait for welcome: %w", err)
 	}
-	closeFD(fd)
+	closeFD(extra)
 	switch m.Kind {
 	case kindWelcome:
-		return l.conn.SetReadDeadline(time.Time{})
+		if m.Version >= version {
+			shared = p
+		}
+		return shared, l.conn.SetReadDeadline(time.Time{})
 	case kindRefuse:
-		return fmt.Errorf("the agent refuses: %s", m.Text)
+		return nil, fmt.Errorf("the agent refuses: %s", m.Text)
 	default:
-		return fmt.Errorf("wait for welcome: got %q", m.Kind)
+		return nil, fmt.Errorf("wait for welcome: got %q", m.Kind)
 	}
 }
 
-// adopt makes l the way for new connections and sends the clients that are served here after it: they find
-// their connection closed before their next request, and reconnect.
+// adopt makes l the way for all clients that are here and for new ones.
 func (f *FrontEnd) adopt(l *agentLink) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -217,19 +254,30 @@ func (f *FrontEnd) adopt(l *agentLink) {
 	f.goHome()
 }
 
-// lose returns to serving here.
-func (f *FrontEnd) lose(l *agentLink, shut bool) {
-	f.retire(l)
-	f.usage.end(l.drop(shut))
+// lose takes the clients back from an agent that went because of err. Those that may be in a request see their
+// end and ask again. When it is the front end that is finishing, the agent sees to the clients.
+func (f *FrontEnd) lose(l *agentLink, err error, finishing bool) {
+	f.retire(l, l.since(err))
+	kept, lost := l.drop()
+	if finishing {
+		kept, lost = nil, append(lost, kept...)
+	}
+	for _, c := range lost {
+		c.end(!finishing)
+	}
+	f.usage.end(len(lost))
+	for _, c := range kept {
+		f.place(c)
+	}
 }
 
-// retire gives l no new connections.
-func (f *FrontEnd) retire(l *agentLink) {
+// retire gives l, which went at a time, no more clients.
+func (f *FrontEnd) retire(l *agentLink, when time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.agent == l {
 		f.agent = nil
-		f.goHome()
+		f.lost = when
 		f.homeCtx, f.goHome = context.WithCancel(context.Background())
 	}
 }
@@ -238,40 +286,57 @@ func (f *FrontEnd) retire(l *agentLink) {
 // client.
 func (f *FrontEnd) Take(fd int) {
 	first := f.usage.begin()
-	f.mu.Lock()
-	agent := f.agent
-	f.mu.Unlock()
-	if agent == nil || !agent.give(fd) {
-		if agent != nil {
-			f.retire(agent)
-		}
-		f.serve(fd)
-	}
+	f.place(&client{fd: fd})
 	if first {
 		f.cfg.Served()
 	}
 }
 
-// serve serves a connection here, in a goroutine that finish waits for.
-func (f *FrontEnd) serve(fd int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.finished {
-		unix.Close(fd)
-		f.usage.end(1)
-		return
-	}
-	ctx := f.homeCtx
-	f.local.Go(func() {
-		defer f.usage.end(1)
-		conn, err := connOf(fd)
-		if err != nil {
-			f.log.Error("connection lost", "err", err)
+// place brings a client to the agent or, while there is none, keeps it here, in a goroutine that finish waits
+// for.
+func (f *FrontEnd) place(c *client) {
+	for {
+		agent := f.keep(c)
+		if agent == nil {
 			return
 		}
-		defer conn.Close()
-		f.cfg.Serve(ctx, conn)
-	})
+		switch err := agent.give(c); err {
+		case nil:
+			return
+		case errGone:
+			f.retire(agent, time.Now())
+		default:
+			if err != errOld { // the client comes back at once
+				f.log.Warn("connection closed", "err", err)
+			}
+			c.end(true)
+			f.usage.end(1)
+			return
+		}
+	}
+}
+
+// keep keeps a client here, unless there is an agent.
+func (f *FrontEnd) keep(c *client) *agentLink {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.finished:
+		c.end(false)
+		f.usage.end(1)
+	case f.agent != nil:
+		return f.agent
+	default:
+		ctx := f.homeCtx
+		f.local.Go(func() {
+			if f.stay(ctx, c) {
+				f.place(c)
+			} else {
+				f.usage.end(1)
+			}
+		})
+	}
+	return nil
 }
 
 // finish ends what Run began.

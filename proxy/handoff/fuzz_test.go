@@ -3,6 +3,7 @@ package handoff
 import (
 	"bytes"
 	"encoding/json"
+	"log/slog"
 	"net"
 	"testing"
 	"time"
@@ -13,7 +14,7 @@ import (
 // FuzzReadHello ensures that no packets of a front end do more harm than a refusal. The packets of an input
 // are divided by newlines.
 func FuzzReadHello(f *testing.F) {
-	hello, err := json.Marshal(message{Kind: kindHello, Version: version, Hello: &Hello{Service: "proxymap", MailVersion: "3.7.11"}})
+	hello, err := json.Marshal(message{Kind: kindHello, Version: oldest, Newest: version, Hello: &Hello{Service: "proxymap", MailVersion: "3.7.11"}})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -37,7 +38,8 @@ func FuzzReadHello(f *testing.F) {
 		}
 		l := newLink(conn.(*net.UnixConn), time.Second)
 		defer l.close()
-		h, err := readHello(l)
+		h, p, err := readHello(l, slog.New(slog.DiscardHandler))
+		p.close()
 		if err == nil && len(h.Approved) > maxApproved {
 			t.Errorf("approval list of %d bytes", len(h.Approved))
 		}

@@ -17,6 +17,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"postraft/dict"
+	"postraft/proxy"
 )
 
 // within waits for a condition; the last error says what was missing.
@@ -35,26 +38,45 @@ func within(t *testing.T, limit time.Duration, what string, ok func() error) {
 	}
 }
 
-// talk answers each line with the speaker's name, as both ends of these tests do.
-func talk(ctx context.Context, conn net.Conn, name string) {
-	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
-	in := bufio.NewScanner(conn)
-	for in.Scan() {
-		fmt.Fprintf(conn, "%s %s\n", name, in.Text())
-	}
+// answers are the tables of an agent: the value of each key is the agent's name and the key. A key that
+// begins with "slow" waits for slow, if there is one.
+type answers struct {
+	name string
+	slow chan struct{}
 }
 
-// agent is a session that talks, with the things a test wants to see.
+func (a answers) Table(string) proxy.Table { return a }
+func (a answers) Lookup(key []byte) ([]byte, bool, error) {
+	if a.slow != nil && strings.HasPrefix(string(key), "slow") {
+		<-a.slow
+	}
+	return []byte(a.name + " " + string(key)), true, nil
+}
+func (answers) Next([]byte) ([]byte, []byte, bool, error)    { return nil, nil, false, nil }
+func (answers) Kind() dict.Flags                             { return dict.Fixed }
+func (answers) Update(context.Context, []byte, []byte) error { return nil }
+func (answers) Delete(context.Context, []byte) (bool, error) { return true, nil }
+func (answers) Create(context.Context) error                 { return nil }
+
+// testHello is the service of these tests.
+var testHello = Hello{Service: "proxymap", PID: 7, MailVersion: "3.7.11", Approved: "proxy:raft:t"}
+
+func service(t *testing.T, tables proxy.Tables) *Service {
+	server := proxy.New(proxy.Config{Tables: tables})
+	t.Cleanup(server.Close)
+	return NewService(server, testHello, nil, slog.New(slog.DiscardHandler))
+}
+
+// agent is an agent with the things a test wants to see.
 type agent struct {
-	name  string
+	*Service
 	hello chan Hello
 	peer  chan Peer
 	err   error
 }
 
-func newAgent(name string) *agent {
-	return &agent{name: name, hello: make(chan Hello, 16), peer: make(chan Peer, 16)}
+func newAgent(t *testing.T, name string) *agent {
+	return &agent{service(t, answers{name: name}), make(chan Hello, 64), make(chan Peer, 64), nil}
 }
 
 func (a *agent) open(h Hello, p Peer) (Session, error) {
@@ -62,9 +84,6 @@ func (a *agent) open(h Hello, p Peer) (Session, error) {
 	a.peer <- p
 	return a, a.err
 }
-
-func (a *agent) ServeConn(ctx context.Context, conn net.Conn) { talk(ctx, conn, a.name) }
-func (a *agent) Close()                                       {}
 
 // start runs an agent's server and returns how to end it.
 func (a *agent) start(t *testing.T, path string) (stop func()) {
@@ -126,9 +145,12 @@ func startFront(t *testing.T, cfg FrontEndConfig) *front {
 	t.Helper()
 	f := &front{log: &records{}}
 	cfg.Retry = 10 * time.Millisecond
+	if cfg.Hello.Service == "" {
+		cfg.Hello.Service, cfg.Hello.MailVersion, cfg.Hello.Approved = testHello.Service, testHello.MailVersion, testHello.Approved
+	}
 	cfg.Logger = slog.New(slog.NewTextHandler(f.log, nil))
 	if cfg.Serve == nil {
-		cfg.Serve = func(ctx context.Context, conn net.Conn) { talk(ctx, conn, "front") }
+		cfg.Serve = service(t, Away{}).ServeConn
 	}
 	f.FrontEnd = NewFrontEnd(cfg)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -146,31 +168,90 @@ func startFront(t *testing.T, cfg FrontEndConfig) *front {
 	return f
 }
 
-// client returns the client's end of a connection whose other end the front end takes.
-func (f *front) client(t *testing.T) net.Conn {
+// A testClient is a Postfix process.
+type testClient struct {
+	net.Conn
+	in *bufio.Reader
+}
+
+// client returns the client's end of a connection whose other end the front end takes. It ends with the test.
+func (f *front) client(t *testing.T) *testClient {
 	t.Helper()
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	c, err := f.connect()
 	if err != nil {
 		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func (f *front) connect() (*testClient, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
 	}
 	f.Take(pair[1])
 	conn, err := connOf(pair[0])
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	t.Cleanup(func() { conn.Close() })
-	return conn
+	return &testClient{Conn: conn}, nil
 }
 
-// ask sends a line and returns who answered.
-func ask(conn net.Conn) (string, error) {
-	conn.SetDeadline(time.Now().Add(5 * time.Second))
-	if _, err := io.WriteString(conn, "hi\n"); err != nil {
+// lookup returns what a client sends.
+func lookup(key string) string {
+	return "request\x00lookup\x00table\x00raft:t\x00flags\x000\x00key\x00" + key + "\x00\x00"
+}
+
+// list reads one attribute list and returns its values.
+func (c *testClient) list() (values []string, err error) {
+	if c.in == nil {
+		c.in = bufio.NewReader(c)
+		if hello, err := c.list(); err != nil || fmt.Sprint(hello) != "[proxymap_protocol]" {
+			return nil, fmt.Errorf("announcement %q: %w", hello, err)
+		}
+	}
+	for {
+		name, err := c.in.ReadString(0)
+		if err != nil || name == "\x00" {
+			return values, err
+		}
+		value, err := c.in.ReadString(0)
+		if err != nil {
+			return nil, err
+		}
+		values = append(values, strings.TrimSuffix(value, "\x00"))
+	}
+}
+
+// answer reads the reply to a lookup of key and returns who sent it: an agent, or the front end with RETRY.
+func (c *testClient) answer(key string) (who string, err error) {
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	reply, err := c.list()
+	if err != nil {
 		return "", err
 	}
-	line, err := bufio.NewReader(conn).ReadString('\n')
-	who, _, _ := strings.Cut(line, " ")
-	return who, err
+	if len(reply) != 2 {
+		return "", fmt.Errorf("reply %q", reply)
+	}
+	if reply[0] == "2" {
+		return "front", nil
+	}
+	who, rest, _ := strings.Cut(reply[1], " ")
+	if reply[0] != "0" || rest != key {
+		return "", fmt.Errorf("reply %q to a lookup of %q", reply, key)
+	}
+	return who, nil
+}
+
+// ask looks a key up and returns who answered.
+func ask(c *testClient) (string, error) { return c.ask("k") }
+
+func (c *testClient) ask(key string) (string, error) {
+	if _, err := io.WriteString(c, lookup(key)); err != nil {
+		return "", err
+	}
+	return c.answer(key)
 }
 
 // answeredBy returns a condition: a new connection is answered by who.
@@ -189,16 +270,16 @@ func (f *front) answeredBy(t *testing.T, who string) func() error {
 // belongs to.
 func TestFrontEnd_HandsOver(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	a := newAgent("agent")
+	a := newAgent(t, "agent")
 	a.start(t, path)
 	served := make(chan struct{}, 2)
-	approved := "proxy:raft:a" + strings.Repeat(" proxy:hash:/etc/b\xff", 20000) // some 400 kB, not UTF-8
+	approved := "proxy:raft:t" + strings.Repeat(" proxy:hash:/etc/b\xff", 20000) // some 400 kB, not UTF-8
 	f := startFront(t, FrontEndConfig{
 		Path:   path,
 		Hello:  Hello{Service: "proxymap", PID: 7, MailVersion: "3.7.11", Approved: approved},
 		Served: func() { served <- struct{}{} },
 	})
-	conns := []net.Conn{f.client(t), f.client(t)}
+	conns := []*testClient{f.client(t), f.client(t)}
 	for _, conn := range conns {
 		for range 2 {
 			if who, err := ask(conn); who != "agent" || err != nil {
@@ -218,91 +299,105 @@ func TestFrontEnd_HandsOver(t *testing.T) {
 	}
 }
 
-// TestFrontEnd_AgentComesAndGoes ensures that the front end serves while the agent is away, that clients
-// served here are sent to the agent as soon as it is there, and that a dead agent's clients see the end.
+// TestFrontEnd_AgentComesAndGoes ensures that the front end serves while the agent is away, and that clients
+// stay connected while agents come and go.
 func TestFrontEnd_AgentComesAndGoes(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	f := startFront(t, FrontEndConfig{Path: path})
-	here := f.client(t)
-	if who, err := ask(here); who != "front" || err != nil {
-		t.Fatalf("without an agent answered by %q, %v", who, err)
-	}
-	for round := range 3 {
-		name := fmt.Sprintf("agent%d", round)
-		stop := newAgent(name).start(t, path)
-		within(t, 5*time.Second, "client served here sees its end", func() error {
-			if who, err := ask(here); err == nil {
-				return fmt.Errorf("still served by %s", who)
+	f := startFront(t, FrontEndConfig{Path: path, Hold: -1})
+	var clients []*testClient
+	for round := range 4 {
+		clients = append(clients, f.client(t))
+		for i, c := range clients {
+			if who, err := ask(c); who != "front" || err != nil {
+				t.Fatalf("round %d: without an agent client %d is answered by %q, %v", round, i, who, err)
 			}
-			return nil
-		})
-		within(t, 5*time.Second, "agent answers", f.answeredBy(t, name))
-		there := f.client(t)
-		if _, err := ask(there); err != nil {
-			t.Fatal(err)
+		}
+		name := fmt.Sprintf("agent%d", round)
+		stop := newAgent(t, name).start(t, path)
+		clients = append(clients, f.client(t))
+		for i, c := range clients {
+			within(t, 5*time.Second, "agent answers", func() error {
+				if who, err := ask(c); err != nil {
+					t.Fatalf("round %d: client %d: %v", round, i, err)
+				} else if who != name {
+					return fmt.Errorf("answered by %s", who)
+				}
+				return nil
+			})
 		}
 		stop()
-		if _, err := ask(there); err == nil {
-			t.Fatal("connection of a dead agent lives on")
-		}
-		there.Close()
-		within(t, 5*time.Second, "front end answers", f.answeredBy(t, "front"))
-		here = f.client(t)
-		if _, err := ask(here); err != nil {
-			t.Fatal(err)
-		}
 	}
-	here.Close()
-	within(t, 5*time.Second, "all clients counted out", func() error {
-		f.usage.mu.Lock()
-		defer f.usage.mu.Unlock()
-		if f.usage.now != 0 {
-			return fmt.Errorf("%d of %d left", f.usage.now, f.usage.total)
-		}
-		return nil
-	})
+	for _, c := range clients {
+		c.Close()
+	}
+	within(t, 5*time.Second, "all clients counted out", f.noClients)
 	within(t, time.Second, "log", f.log.has("agent is back"))
 }
 
-// TestFrontEnd_HungAgent ensures that connections of an agent that is stopped, or answers nothing for long, are
-// ended, so that their clients get RETRY from the front end instead of hanging.
-func TestFrontEnd_HungAgent(t *testing.T) {
-	t.Run("silent", func(t *testing.T) { testHung(t, false) })
-	t.Run("stopped", func(t *testing.T) { testHung(t, true) })
+func (f *front) noClients() error {
+	f.usage.mu.Lock()
+	defer f.usage.mu.Unlock()
+	if f.usage.now != 0 {
+		return fmt.Errorf("%d of %d clients left", f.usage.now, f.usage.total)
+	}
+	return nil
 }
 
-func testHung(t *testing.T, stopped bool) {
-	path := filepath.Join(t.TempDir(), "s")
+// rawAgent takes one link, welcomes the front end and says not a word more.
+func rawAgent(t *testing.T, path string, welcome int) <-chan *link {
+	t.Helper()
 	ln, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	hung := make(chan *net.UnixConn, 1)
-	go func() {
+	links := make(chan *link, 1)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		defer close(links)
 		conn, err := ln.AcceptUnix()
+		ln.Close()
 		if err != nil {
 			return
 		}
 		l := newLink(conn, time.Second)
-		if _, err := readHello(l); err == nil {
-			l.send(message{Kind: kindWelcome, Version: version}, -1)
+		if _, p, err := readHello(l, slog.New(slog.DiscardHandler)); err == nil {
+			p.close()
+			l.send(message{Kind: kindWelcome, Version: welcome}, -1)
 		}
-		hung <- conn // and not a word more
-	}()
-	f := startFront(t, FrontEndConfig{Path: path, Ping: 20 * time.Millisecond, Stopped: func(int) bool { return stopped }})
-	conn := <-hung
-	defer conn.Close()
+		links <- l
+	})
+	t.Cleanup(wg.Wait)
+	t.Cleanup(func() { ln.Close() })
+	return links
+}
+
+// TestFrontEnd_HungAgent ensures that clients of an agent that is stopped, or answers nothing for long, get
+// RETRY from the front end instead of hanging, on the same connection if that can be.
+func TestFrontEnd_HungAgent(t *testing.T) {
+	for _, stopped := range []bool{false, true} {
+		for v := oldest; v <= version; v++ {
+			t.Run(fmt.Sprintf("stopped=%v/version=%d", stopped, v), func(t *testing.T) { testHung(t, stopped, v) })
+		}
+	}
+}
+
+func testHung(t *testing.T, stopped bool, v int) {
+	path := filepath.Join(t.TempDir(), "s")
+	links := rawAgent(t, path, v)
+	f := startFront(t, FrontEndConfig{Path: path, Hold: -1, Ping: 20 * time.Millisecond, Stopped: func(int) bool { return stopped }})
+	l := <-links
+	defer l.close()
 	client := f.client(t)
-	// The agent would hold the connection too: the front end must end it for both.
-	_, fd, err := newLink(conn, time.Second).receive()
-	if err != nil || fd < 0 {
-		t.Fatalf("connection handed over: %d, %v", fd, err)
+	// The agent would hold the connection too: the front end must take it from both.
+	m, fd, err := l.receive()
+	if err != nil || m.Kind != kindConn || fd < 0 {
+		t.Fatalf("connection handed over: %+v, %d, %v", m, fd, err)
 	}
 	defer unix.Close(fd)
 	began := time.Now()
-	if who, err := ask(client); err == nil {
-		t.Fatalf("answered by %q", who)
+	who, err := ask(client)
+	if kept := err == nil && who == "front"; kept != (v == version) {
+		t.Fatalf("answered by %q, %v", who, err)
 	}
 	took := time.Since(began)
 	if patience := 20 * 20 * time.Millisecond; !stopped && took < patience/2 || took > 2*time.Second {
@@ -317,44 +412,36 @@ func TestFrontEnd_StopsWithoutLoss(t *testing.T) {
 	for _, where := range []string{"front", "agent"} {
 		t.Run(where, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "s")
-			asked, answer := make(chan struct{}), make(chan struct{})
-			slow := func(ctx context.Context, conn net.Conn) {
-				bufio.NewReader(conn).ReadString('\n')
-				close(asked)
-				<-answer
-				<-ctx.Done()
-				io.WriteString(conn, "late \n")
-			}
+			slow := make(chan struct{})
+			own := service(t, answers{name: "late", slow: slow})
+			cfg := FrontEndConfig{Path: path, Hold: -1}
 			if where == "agent" {
-				srv, err := Listen(Config{Path: path, Logger: slog.New(slog.DiscardHandler),
-					Open: func(Hello, Peer) (Session, error) { return sessionFunc(slow), nil }})
-				if err != nil {
-					t.Fatal(err)
-				}
-				ctx, cancel := context.WithCancel(context.Background())
-				var wg sync.WaitGroup
-				wg.Go(func() { srv.Serve(ctx) })
-				defer wg.Wait()
-				defer cancel()
+				a := newAgent(t, "")
+				a.Service = own
+				a.start(t, path)
+			} else {
+				cfg.Serve = own.ServeConn
 			}
-			f := startFront(t, FrontEndConfig{Path: path, Serve: slow})
+			f := startFront(t, cfg)
 			client := f.client(t)
-			io.WriteString(client, "hi\n")
-			<-asked
-			time.AfterFunc(20*time.Millisecond, func() { close(answer) })
+			io.WriteString(client, lookup("slow"))
+			within(t, 5*time.Second, "request in hand", func() error {
+				if n := own.svc.Counters.Lookups.Load(); n != 1 {
+					return fmt.Errorf("%d lookups", n)
+				}
+				return nil
+			})
+			time.AfterFunc(20*time.Millisecond, func() { close(slow) })
 			f.stop()
-			client.SetDeadline(time.Now().Add(5 * time.Second))
-			if line, err := bufio.NewReader(client).ReadString('\n'); line != "late \n" || err != nil {
-				t.Fatalf("request at hand answered %q, %v", line, err)
+			if who, err := client.answer("slow"); who != "late" || err != nil {
+				t.Fatalf("request at hand answered by %q, %v", who, err)
+			}
+			if who, err := ask(client); err == nil {
+				t.Fatalf("after the end answered by %q", who)
 			}
 		})
 	}
 }
-
-type sessionFunc func(ctx context.Context, conn net.Conn)
-
-func (f sessionFunc) ServeConn(ctx context.Context, conn net.Conn) { f(ctx, conn) }
-func (f sessionFunc) Close()                                       {}
 
 // TestPeer_DialStock ensures that the agent gets connections to the stock service through the front end,
 // and the reason when there is none.
@@ -374,11 +461,11 @@ func TestPeer_DialStock(t *testing.T) {
 			}
 			go func() {
 				defer conn.Close()
-				talk(context.Background(), conn, "stock")
+				service(t, answers{name: "stock"}).server.ServeConn(context.Background(), conn, service(t, nil).svc, 0)
 			}()
 		}
 	}()
-	a := newAgent("agent")
+	a := newAgent(t, "agent")
 	a.start(t, path)
 	fail := errors.New("out of order")
 	var broken bool
@@ -398,7 +485,7 @@ func TestPeer_DialStock(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if who, err := ask(conn); who != "stock" || err != nil {
+	if who, err := ask(&testClient{Conn: conn}); who != "stock" || err != nil {
 		t.Fatalf("answered by %q, %v", who, err)
 	}
 	mu.Lock()
@@ -423,7 +510,7 @@ func TestPeer_DialStock(t *testing.T) {
 // that the agent cannot open.
 func TestServer_Refuses(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	a := newAgent("agent")
+	a := newAgent(t, "agent")
 	a.err = errors.New("bad approval list")
 	a.start(t, path)
 	f := startFront(t, FrontEndConfig{Path: path})
@@ -435,7 +522,7 @@ func TestServer_Refuses(t *testing.T) {
 	}
 	l := newLink(conn, time.Second)
 	defer l.close()
-	if err := l.send(message{Kind: kindHello, Version: version + 1, Hello: &Hello{}}, -1); err != nil {
+	if err := l.send(message{Kind: kindHello, Version: version + 1, Newest: version + 2, Hello: &Hello{}}, -1); err != nil {
 		t.Fatal(err)
 	}
 	conn.SetReadDeadline(time.Now().Add(5 * time.Second))
@@ -455,7 +542,7 @@ func TestListen_ReplacesDeadSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	unix.Close(fd)
-	newAgent("a").start(t, path)
+	newAgent(t, "a").start(t, path)
 	if _, err := Listen(Config{Path: path}); err == nil {
 		t.Error("second agent on the same socket")
 	}

@@ -13,8 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// version is the version of the link's messages. An agent takes exactly its own.
-const version = 1
+// The versions of the link's messages that this program speaks; see the package comment.
+const (
+	oldest  = 1 // connections end with the agent
+	version = 2 // connections outlive the agent
+)
 
 // The kinds of messages; see the package comment.
 const (
@@ -24,6 +27,7 @@ const (
 	kindRefuse  = "refuse"
 	kindConn    = "conn"
 	kindDone    = "done"
+	kindBack    = "back"
 	kindPing    = "ping"
 	kindPong    = "pong"
 	kindDial    = "dial"
@@ -35,13 +39,18 @@ const (
 // A message is one packet. Which fields count depends on the kind.
 type message struct {
 	Kind    string   `json:"kind"`
-	Version int      `json:"version,omitempty"` // hello, welcome
+	Version int      `json:"version,omitempty"` // hello: the oldest that the front end speaks; welcome: the one to speak
+	Newest  int      `json:"newest,omitempty"`  // hello: the newest that the front end speaks; absent if it is Version
 	Hello   *Hello   `json:"hello,omitempty"`
-	ID      uint64   `json:"id,omitempty"`   // conn, done, dial, dialed
+	ID      uint64   `json:"id,omitempty"`   // conn, done, back, dial, dialed
 	Text    string   `json:"text,omitempty"` // log; refuse, dialed: the reason
 	List    []byte   `json:"list,omitempty"` // list: bytes, because main.cf text need not be UTF-8
 	Level   int      `json:"level,omitempty"`
 	Attrs   []string `json:"attrs,omitempty"` // log: names and values in turn
+
+	Slot      int    `json:"slot,omitempty"`      // conn: of the mark in the page
+	Announced bool   `json:"announced,omitempty"` // conn: the client has had the announcement
+	Rest      []byte `json:"rest,omitempty"`      // conn, back: what was received and not answered
 }
 
 // A Hello says what service the connections of a link belong to.
@@ -62,6 +71,7 @@ type Hello struct {
 const (
 	maxPacket   = 64 << 10
 	maxPart     = 32 << 10 // base64 makes four bytes of three
+	maxRest     = maxPart
 	maxApproved = 4 << 20
 )
 

@@ -10,13 +10,17 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"postraft/proxy"
 )
 
 // A Session serves the connections of one link.
 type Session interface {
-	// ServeConn serves conn. It returns when the client has gone, or when ctx has ended and the request at
-	// hand, if any, is answered. It need not close conn.
-	ServeConn(ctx context.Context, conn net.Conn)
+	// ServeConn serves conn from where h says. It returns when the client has gone, or when ctx has ended and
+	// the request at hand, if any, is answered, or when h's gate is shut. After true another server may go
+	// on as h says then; without a gate there is no other server, and it returns false. It need not close
+	// conn.
+	ServeConn(ctx context.Context, conn net.Conn, h *proxy.Handover) (clean bool)
 
 	// Close is called when the link is down and all connections have ended.
 	Close()
@@ -81,7 +85,7 @@ func Listen(cfg Config) (*Server, error) {
 }
 
 // Serve takes links until ctx ends, then finishes: front ends are told, requests at hand are answered,
-// connections closed, the socket removed.
+// connections given back, the socket removed.
 func (s *Server) Serve(ctx context.Context) error {
 	defer s.links.Wait()
 	stop := context.AfterFunc(ctx, func() { s.ln.Close() })
@@ -136,6 +140,7 @@ func (s *Server) serveLink(ctx context.Context, conn *net.UnixConn) {
 	s.cfg.Logger.Info("front end is here", "service", hello.Service, "pid", hello.PID, "config", hello.ConfigDir)
 	err = front.run(ctx, session)
 	session.Close()
+	front.page.close()
 	s.cfg.Logger.Info("front end has gone", "service", hello.Service, "pid", hello.PID, "reason", err)
 }
 
@@ -152,179 +157,67 @@ func (s *Server) welcome(l *link) (*frontLink, Session, error) {
 	if uid != 0 && uid != os.Geteuid() && !slices.Contains(s.cfg.UIDs, uid) {
 		return refuse(fmt.Errorf("user %d may not hand connections over", uid))
 	}
-	hello, err := readHello(l)
+	hello, page, err := readHello(l, s.cfg.Logger)
 	if err != nil {
 		return refuse(err)
 	}
-	front := newFrontLink(l, hello, s.cfg.Logger)
+	front := newFrontLink(l, hello, page, s.cfg.Logger)
 	session, err := s.cfg.Open(hello, front)
 	if err != nil {
+		page.close()
 		return refuse(err)
 	}
-	if err := l.send(message{Kind: kindWelcome, Version: version}, -1); err != nil {
+	agreed := oldest
+	if page != nil {
+		agreed = version
+	}
+	if err := l.send(message{Kind: kindWelcome, Version: agreed}, -1); err != nil {
 		session.Close()
+		page.close()
 		return nil, nil, err
 	}
 	return front, session, nil
 }
 
-func readHello(l *link) (Hello, error) {
+// readHello returns what the front end says of itself, and the page that it shares; nil if it is of the
+// oldest version.
+func readHello(l *link, log *slog.Logger) (Hello, *page, error) {
 	l.conn.SetReadDeadline(time.Now().Add(linkTimeout))
 	defer l.conn.SetReadDeadline(time.Time{})
 	var list []byte
 	for {
 		m, fd, err := l.receive()
 		if err != nil {
-			return Hello{}, err
+			return Hello{}, nil, err
+		}
+		if m.Kind == kindHello && m.Hello != nil && m.Version == oldest {
+			m.Hello.Approved = string(list)
+			return *m.Hello, sharedPage(m, fd, log), nil
 		}
 		closeFD(fd)
 		switch {
 		case m.Kind == kindList && len(list)+len(m.List) <= maxApproved:
 			list = append(list, m.List...)
 		case m.Kind == kindList:
-			return Hello{}, fmt.Errorf("approval list longer than %d bytes", maxApproved)
-		case m.Kind == kindHello && m.Version != version:
-			return Hello{}, fmt.Errorf("front end speaks version %d of the hand-off, the agent version %d: reload Postfix after an upgrade", m.Version, version)
+			return Hello{}, nil, fmt.Errorf("approval list longer than %d bytes", maxApproved)
 		case m.Kind == kindHello && m.Hello != nil:
-			m.Hello.Approved = string(list)
-			return *m.Hello, nil
+			return Hello{}, nil, fmt.Errorf("front end speaks version %d of the hand-off at least, the agent %d to %d: reload Postfix after an upgrade", m.Version, oldest, version)
 		default:
-			return Hello{}, fmt.Errorf("got %q before hello", m.Kind)
+			return Hello{}, nil, fmt.Errorf("got %q before hello", m.Kind)
 		}
 	}
 }
 
-// A frontLink is the agent's end of a link that was welcomed.
-type frontLink struct {
-	*link
-	hello Hello
-	log   *slog.Logger
-	out   *outbox
-
-	mu     sync.Mutex // guards what follows
-	dials  map[uint64]chan dialed
-	lastID uint64
-	gone   bool
-}
-
-type dialed struct {
-	conn net.Conn
-	err  error
-}
-
-func newFrontLink(l *link, hello Hello, log *slog.Logger) *frontLink {
-	f := &frontLink{link: l, hello: hello, out: newOutbox(l), dials: map[uint64]chan dialed{}}
-	f.log = slog.New(&tee{log.Handler(), f.out, nil})
-	return f
-}
-
-// Logger implements Peer.
-func (f *frontLink) Logger() *slog.Logger { return f.log }
-
-// run serves the connections that come until the front end goes or ctx ends.
-func (f *frontLink) run(ctx context.Context, session Session) error {
-	f.out.start()
-	defer f.out.stop()
-	var conns sync.WaitGroup
-	defer conns.Wait()
-	connCtx, finish := context.WithCancel(context.WithoutCancel(ctx))
-	defer finish()
-	defer f.hangUp()
-	places := make(chan struct{}, maxLinkConns)
-	for {
-		m, fd, err := f.receive()
-		if err != nil {
-			if ctx.Err() != nil {
-				f.out.post(message{Kind: kindBye})
-				return context.Cause(ctx)
-			}
-			return err
-		}
-		switch m.Kind {
-		case kindConn:
-			conn, err := connOf(fd)
-			if err == nil && len(places) == cap(places) {
-				conn.Close()
-				err = fmt.Errorf("too many: the limit is %d", cap(places))
-			}
-			if err != nil {
-				f.log.Warn("connection not taken over", "err", err)
-				f.out.post(message{Kind: kindDone, ID: m.ID})
-				continue
-			}
-			places <- struct{}{}
-			conns.Go(func() {
-				defer func() { <-places }()
-				defer f.out.post(message{Kind: kindDone, ID: m.ID})
-				defer conn.Close()
-				session.ServeConn(connCtx, conn)
-			})
-		case kindPing:
-			closeFD(fd)
-			f.out.post(message{Kind: kindPong})
-		case kindDialed:
-			f.dialed(m, fd)
-		default:
-			closeFD(fd)
-		}
+// sharedPage maps the page beside a hello and consumes its descriptor. Without a page all works as in the
+// oldest version.
+func sharedPage(hello message, fd int, log *slog.Logger) *page {
+	defer closeFD(fd)
+	if hello.Newest < version || fd < 0 {
+		return nil
 	}
-}
-
-// DialStock implements Peer.
-func (f *frontLink) DialStock(ctx context.Context) (net.Conn, error) {
-	if !f.hello.Passthrough {
-		return nil, errors.New("dial the stock service: none is configured")
+	p, err := openPage(fd)
+	if err != nil {
+		log.Warn("connections of this front end will end with the agent", "pid", hello.Hello.PID, "err", err)
 	}
-	answer := make(chan dialed, 1)
-	f.mu.Lock()
-	if f.gone {
-		f.mu.Unlock()
-		return nil, errors.New("dial the stock service: the front end has gone")
-	}
-	f.lastID++
-	id := f.lastID
-	f.dials[id] = answer
-	f.mu.Unlock()
-	f.out.post(message{Kind: kindDial, ID: id})
-	select {
-	case d := <-answer:
-		return d.conn, d.err
-	case <-ctx.Done():
-		f.mu.Lock()
-		delete(f.dials, id)
-		f.mu.Unlock()
-		select { // the answer may have come meanwhile
-		case d := <-answer:
-			return d.conn, d.err
-		default:
-			return nil, fmt.Errorf("dial the stock service: %w", context.Cause(ctx))
-		}
-	}
-}
-
-func (f *frontLink) dialed(m message, fd int) {
-	f.mu.Lock()
-	answer, ok := f.dials[m.ID]
-	delete(f.dials, m.ID)
-	if !ok {
-		closeFD(fd)
-	} else if m.Text != "" {
-		closeFD(fd)
-		answer <- dialed{err: fmt.Errorf("dial the stock service: %s", m.Text)}
-	} else {
-		conn, err := connOf(fd)
-		answer <- dialed{conn, err}
-	}
-	f.mu.Unlock()
-}
-
-// hangUp answers the dials that will get no other answer.
-func (f *frontLink) hangUp() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.gone = true
-	for id, answer := range f.dials {
-		delete(f.dials, id)
-		answer <- dialed{err: errors.New("dial the stock service: the front end has gone")}
-	}
+	return p
 }

@@ -50,8 +50,12 @@ func NewService(server *proxy.Server, h Hello, dial func(context.Context) (net.C
 }
 
 // ServeConn implements Session.
-func (s *Service) ServeConn(ctx context.Context, conn net.Conn) {
-	s.server.ServeConn(ctx, conn, s.svc, proxy.PeerPID(conn))
+func (s *Service) ServeConn(ctx context.Context, conn net.Conn, h *proxy.Handover) (clean bool) {
+	if h.Gate == nil {
+		s.server.ServeConn(ctx, conn, s.svc, proxy.PeerPID(conn))
+		return false
+	}
+	return s.server.ServeHandover(ctx, conn, s.svc, proxy.PeerPID(conn), h)
 }
 
 // Close implements Session.
