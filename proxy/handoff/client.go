@@ -1,16 +1,19 @@
 package handoff
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"postraft/dict"
 	"postraft/proxy"
 )
 
@@ -33,8 +36,10 @@ func (c *client) end(shut bool) {
 // clientPause is how long a Postfix client waits when its connection breaks, before it asks again.
 const clientPause = time.Second
 
-// stay keeps c until ctx ends; then it returns true, and c can be given to the agent. A request that comes
-// meanwhile waits a while for that too, untouched, before it is answered here. stay returns false when the client has gone.
+// stay keeps c until ctx ends; then it returns true, and c can be given to the agent. The first request that
+// needs the agent waits a while for that too, untouched. It and all others are then answered here: a process
+// that asks on behalf of others, such as trivial-rewrite(8), must not make them wait for each of its requests.
+// stay returns false when the client has gone.
 func (f *FrontEnd) stay(ctx context.Context, c *client) (kept bool) {
 	if ctx.Err() != nil {
 		return true
@@ -45,27 +50,31 @@ func (f *FrontEnd) stay(ctx context.Context, c *client) (kept bool) {
 		return false
 	}
 	defer conn.Close()
-	fresh := !c.announced
+	fresh, held := !c.announced, false
 	if fresh && !f.turn(ctx, conn, c) {
 		return false
 	}
 	for first := true; ctx.Err() == nil; first = false {
-		var waited bool
-		if len(c.rest) == 0 {
-			if waited, err = awaitInput(ctx, conn); err != nil {
+		request, waited := c.rest, false
+		if len(request) == 0 {
+			if request, waited, err = awaitRequest(ctx, conn); err != nil {
 				return false
 			}
 		}
-		// A request that is found waiting has waited since the agent went, for all we know. A new
-		// connection may well be one that broke then, after the client's pause.
-		since := time.Now()
-		switch {
-		case first && fresh:
-			since = since.Add(-clientPause)
-		case first && !waited:
-			since = time.Time{}
+		if !held && ctx.Err() == nil && needsAgent(request) {
+			held = true
+			// A request that is found waiting has waited since the agent went, for all we know. A new
+			// connection may well be one that broke then, after the client's pause.
+			since := time.Now()
+			switch {
+			case fresh:
+				since = since.Add(-clientPause)
+			case first && !waited:
+				since = time.Time{}
+			}
+			f.hold(ctx, since)
 		}
-		if f.hold(ctx, since) && !f.turn(ctx, conn, c) {
+		if ctx.Err() == nil && !f.turn(ctx, conn, c) {
 			return false
 		}
 	}
@@ -76,8 +85,21 @@ func (f *FrontEnd) stay(ctx context.Context, c *client) (kept bool) {
 	return true
 }
 
-// hold lets a request that came at a time wait for the agent. It returns true when it is to be answered here.
-func (f *FrontEnd) hold(ctx context.Context, since time.Time) bool {
+// needsAgent reports whether a request, of which this is the beginning, is better answered by the agent. An
+// open has the same answer here, and so have local tables.
+func needsAgent(request []byte) bool {
+	fields := bytes.SplitN(request, []byte{0}, 5)
+	if len(fields) > 2 && string(fields[1]) == "open" {
+		return false
+	}
+	if len(fields) < 5 || string(fields[2]) != "table" {
+		return true
+	}
+	return strings.HasPrefix(dict.TrimProxy(string(fields[3])), dict.RaftType+":")
+}
+
+// hold lets a request that came at a time wait for the agent, or until it has to be answered here.
+func (f *FrontEnd) hold(ctx context.Context, since time.Time) {
 	f.mu.Lock()
 	lost := f.lost
 	f.mu.Unlock()
@@ -90,7 +112,6 @@ func (f *FrontEnd) hold(ctx context.Context, since time.Time) bool {
 		case <-time.After(wait):
 		}
 	}
-	return ctx.Err() == nil
 }
 
 // turn says what the server says first, or answers what the client asks now. It returns false when the client
@@ -102,7 +123,8 @@ func (f *FrontEnd) turn(ctx context.Context, conn net.Conn, c *client) (clean bo
 	return clean && len(c.rest) <= maxRest
 }
 
-// A turnstile is a gate that lets its server through once, so that each request can be held.
+// A turnstile is a gate that lets its server through once: after each request it is seen whether there is an
+// agent again.
 type turnstile struct{ open bool }
 
 func (t *turnstile) Enter() bool {
@@ -113,25 +135,26 @@ func (t *turnstile) Enter() bool {
 
 func (t *turnstile) Leave() {}
 
-// awaitInput waits until there is something to be read, or ctx ends, and takes nothing. waited is false if
-// it was there. An error means that the client has gone.
-func awaitInput(ctx context.Context, conn net.Conn) (waited bool, err error) {
+// awaitRequest waits until there is something to be read, or ctx ends, and takes nothing. It returns the
+// beginning of what there is, and whether that was there without waiting. An error means that the client has
+// gone.
+func awaitRequest(ctx context.Context, conn net.Conn) (request []byte, waited bool, err error) {
 	sc, ok := conn.(syscall.Conn)
 	if !ok {
-		return false, errors.New("not a socket")
+		return nil, false, errors.New("not a socket")
 	}
 	raw, err := sc.SyscallConn()
 	if err != nil {
-		return false, err
+		return nil, false, err
 	}
 	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	var failed error
-	var one [1]byte
+	var space [256]byte
 	err = raw.Read(func(fd uintptr) bool {
-		n, _, err := unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		n, _, err := unix.Recvfrom(int(fd), space[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
 		for err == unix.EINTR {
-			n, _, err = unix.Recvfrom(int(fd), one[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+			n, _, err = unix.Recvfrom(int(fd), space[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
 		}
 		switch {
 		case err == unix.EAGAIN:
@@ -142,12 +165,13 @@ func awaitInput(ctx context.Context, conn net.Conn) (waited bool, err error) {
 		case n == 0:
 			failed = io.EOF
 		}
+		request = space[:max(n, 0)]
 		return true
 	})
 	if failed == nil && ctx.Err() == nil {
 		failed = err
 	}
-	return waited, failed
+	return request, waited, failed
 }
 
 // dup returns a descriptor of conn for the caller.

@@ -43,7 +43,7 @@ type FrontEndConfig struct {
 	Logger *slog.Logger
 
 	// Times; zero means the default.
-	Hold     time.Duration // a request waits for the agent to come back, before it is served here; negative is not at all
+	Hold     time.Duration // a client's first request waits for the agent to come back; negative is not at all
 	Retry    time.Duration // between attempts to reach the agent, once it has been away for long
 	Ping     time.Duration // between pings while the agent has connections of ours
 	Patience int           // pings without an answer until the agent counts as hung
@@ -61,7 +61,7 @@ const (
 	complainEvery   = 10 * time.Second
 
 	// An agent that has been away for so long is not being restarted: requests no longer wait for it.
-	restartTime = 30 * time.Second
+	restartTime = 10 * time.Second
 	quickRetry  = 25 * time.Millisecond // between attempts until then
 )
 
