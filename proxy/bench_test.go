@@ -11,8 +11,15 @@ import (
 	"postraft/proxy"
 )
 
-// BenchmarkLookup measures lookups over a Unix socket beside an echo of the same bytes, the limit of any
-// such server in Go, by number of connections.
+// benchGate is what the hand-off has for a gate: one word.
+type benchGate struct{ state atomic.Uint32 }
+
+func (g *benchGate) Enter() bool { return g.state.CompareAndSwap(0, 1) }
+func (g *benchGate) Leave()      { g.state.Store(0) }
+
+// BenchmarkLookup measures lookups over a Unix socket, on connections of its own and on those that another
+// server may get, beside an echo of the same bytes, the limit of any such server in Go, by number of
+// connections.
 func BenchmarkLookup(b *testing.B) {
 	h := serve(b, proxy.Config{}, nil)
 	h.tables.set("t", table{always: "mailbox@host.example.net"})
@@ -44,16 +51,34 @@ func BenchmarkLookup(b *testing.B) {
 			}()
 		}
 	}()
+	gated := filepath.Join(b.TempDir(), "gated")
+	gatedLn, err := net.Listen("unix", gated)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer gatedLn.Close()
+	go func() {
+		for {
+			c, err := gatedLn.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				h.server.ServeHandover(b.Context(), c, h.svc, 0, &proxy.Handover{Announced: true, Gate: &benchGate{}})
+			}()
+		}
+	}()
 	for _, conns := range []int{1, 8, 64} {
-		for _, peer := range []string{"postraft", "echo"} {
+		for _, peer := range []string{"postraft", "gated", "echo"} {
 			b.Run(fmt.Sprintf("%d/%s", conns, peer), func(b *testing.B) {
 				b.ReportAllocs()
 				var next atomic.Int64
 				var tasks sync.WaitGroup
 				for range conns {
 					var c net.Conn
-					if peer == "echo" {
-						if c, err = net.Dial("unix", echo); err != nil {
+					if peer != "postraft" {
+						if c, err = net.Dial("unix", map[string]string{"echo": echo, "gated": gated}[peer]); err != nil {
 							b.Fatal(err)
 						}
 						b.Cleanup(func() { c.Close() })

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -271,4 +272,17 @@ func (c *client) field() string {
 		}
 		b = append(b, s...)
 	}
+}
+
+// fileConn makes a connection of a descriptor, which it consumes. It is closed with the test.
+func fileConn(t testing.TB, fd int) net.Conn {
+	t.Helper()
+	file := os.NewFile(uintptr(fd), "connection")
+	defer file.Close()
+	conn, err := net.FileConn(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
 }

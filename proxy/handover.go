@@ -19,10 +19,10 @@ type Handover struct {
 }
 
 // A Gate stands between a server and the bytes of a connection to which others have a descriptor too. One
-// goroutine calls its methods.
+// goroutine calls its methods, in turn.
 type Gate interface {
-	// Enter is called before the server reads or writes where it has no request in hand. After false it does
-	// neither, and is done with the connection.
+	// Enter is called before the server reads, writes or takes up its Input, where it has no request in hand.
+	// After false it does nothing, and is done with the connection.
 	Enter() bool
 
 	// Leave is called when all that was read has been answered, and the answers written, or when nothing
@@ -44,7 +44,7 @@ func (s *Server) ServeHandover(ctx context.Context, nc net.Conn, svc *Service, p
 	if err != nil {
 		return false
 	}
-	c.gated = &gated{gate: h.Gate, raw: raw, busy: len(h.Input) > 0}
+	c.gated = &gated{gate: h.Gate, raw: raw}
 	c.tryRead = c.readReady // once: a method value for each read would be an allocation
 	c.in = append(c.in, h.Input...)
 	stop := endReading(ctx, nc)
@@ -58,6 +58,9 @@ func (s *Server) ServeHandover(ctx context.Context, nc net.Conn, svc *Service, p
 			return false
 		}
 		h.Announced = true
+	}
+	if len(c.in) > 0 && !c.enter() {
+		return true
 	}
 	clean = c.serve(ctx)
 	h.Input = c.in

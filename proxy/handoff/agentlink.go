@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // An agentLink is the front end's end of a link that was welcomed.
@@ -95,15 +97,14 @@ func (l *agentLink) give(c *client) error {
 	}
 	g.slot = slot
 	if l.page != nil {
-		l.page.mark(slot).begin(c)
+		l.page.mark(slot).begin()
 	}
 	l.lastID++
 	if err := l.send(message{Kind: kindConn, ID: l.lastID, Slot: slot, Announced: c.announced, Rest: c.rest}, c.fd); err != nil {
 		l.front.log.Warn("connection not handed over: serving it here", "err", err)
-		l.close() // run ends
+		l.failed(err)
 		return errGone
 	}
-	c.rest = nil
 	l.given[l.lastID] = g
 	return nil
 }
@@ -129,8 +130,10 @@ func (l *agentLink) drop() (kept, lost []*client) {
 	l.mu.Unlock()
 	for _, g := range all {
 		if l.page != nil {
-			if announced, ok := l.page.mark(g.slot).take(); ok {
-				g.announced = announced
+			if fresh, ok := l.page.mark(g.slot).take(); ok {
+				if !fresh {
+					g.announced, g.rest = true, nil
+				}
 				kept = append(kept, g.client)
 				continue
 			}
@@ -159,12 +162,17 @@ func (l *agentLink) run(ctx context.Context) error {
 	context.AfterFunc(ctx, l.close)
 	l.wg.Go(func() { l.ping(ctx, cancel) })
 	var err error
-	for err == nil {
+	for reset := false; err == nil; {
 		var m message
 		var fd int
-		if m, fd, err = l.receive(); err == nil {
+		m, fd, err = l.receive()
+		switch {
+		case err == nil:
 			closeFD(fd) // the agent sends none
 			l.handle(ctx, m)
+		case errors.Is(err, unix.ECONNRESET) && !reset:
+			// The agent has left something unread, and the kernel says so first. What it sent is still there.
+			reset, err = true, nil
 		}
 	}
 	if cause := context.Cause(ctx); cause != nil {
@@ -265,6 +273,14 @@ func Stopped(pid int) bool {
 // reply sends m; a link that cannot take it ends.
 func (l *agentLink) reply(m message, fd int) {
 	if err := l.send(m, fd); err != nil {
+		l.failed(err)
+	}
+}
+
+// failed ends a link after a send that failed. Where the agent has ended it, run sees that by itself, behind
+// what the agent has said before.
+func (l *agentLink) failed(err error) {
+	if !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) {
 		l.close()
 	}
 }

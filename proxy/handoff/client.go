@@ -117,7 +117,7 @@ func (f *FrontEnd) hold(ctx context.Context, since time.Time) {
 // turn says what the server says first, or answers what the client asks now. It returns false when the client
 // has gone.
 func (f *FrontEnd) turn(ctx context.Context, conn net.Conn, c *client) (clean bool) {
-	h := &proxy.Handover{Announced: c.announced, Input: c.rest, Gate: &turnstile{open: len(c.rest) == 0}}
+	h := &proxy.Handover{Announced: c.announced, Input: c.rest, Gate: &turnstile{open: true}}
 	clean = f.cfg.Serve(ctx, conn, h)
 	c.announced, c.rest = h.Announced, h.Input
 	return clean && len(c.rest) <= maxRest

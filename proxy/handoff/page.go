@@ -100,22 +100,13 @@ func (m *mark) Enter() bool {
 func (m *mark) Leave() { m.state.Store(markIdle) }
 
 // begin is for the front end, before it hands a connection over.
-func (m *mark) begin(c *client) {
-	switch {
-	case len(c.rest) > 0:
-		m.state.Store(markBusy) // the agent has the beginning of a request in hand
-	case c.announced:
-		m.state.Store(markIdle)
-	default:
-		m.state.Store(markFresh)
-	}
-}
+func (m *mark) begin() { m.state.Store(markFresh) }
 
-// take is for the front end: it takes the connection back unless the agent is in a request. announced says
-// that the agent has spoken to the client.
-func (m *mark) take() (announced, ok bool) {
-	if m.state.CompareAndSwap(markIdle, markTaken) {
+// take is for the front end: it takes the connection back unless the agent is in a request. fresh says that the
+// agent has not even begun, so that all is as it was when the connection was handed over.
+func (m *mark) take() (fresh, ok bool) {
+	if m.state.CompareAndSwap(markFresh, markTaken) {
 		return true, true
 	}
-	return false, m.state.CompareAndSwap(markFresh, markTaken)
+	return false, m.state.CompareAndSwap(markIdle, markTaken)
 }
