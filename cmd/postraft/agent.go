@@ -28,6 +28,10 @@ const (
 	// Tables are large blocks that the collector need not look into, so collecting often costs little and
 	// keeps the process near the size of its tables.
 	collectPercent = 40
+
+	// settleTime is how long front ends wait at most until a node that has started has heard from the leader
+	// what became of the newest entries on its disk. Without a leader it serves with what is certain.
+	settleTime = 700 * time.Millisecond
 )
 
 func (a *app) agentCmd() *cobra.Command {
@@ -185,7 +189,14 @@ func (g *agent) serve(ctx context.Context) {
 		g.tasks.Go(func() { auto.Run(ctx) })
 	}
 	g.task(g.admin.Serve)
-	g.task(func() error { return g.handoff.Serve(ctx) })
+	g.task(func() error {
+		settling, cancel := context.WithTimeout(ctx, settleTime)
+		defer cancel()
+		if err := g.node.ReadIndex(settling); err != nil {
+			g.log.Debug("not settled with the leader", "err", err)
+		}
+		return g.handoff.Serve(ctx)
+	})
 	for _, d := range []*direct{g.read, g.write} {
 		for _, ln := range d.sockets {
 			g.task(func() error { return g.proxy.Serve(ctx, ln, &d.service) })
@@ -247,12 +258,19 @@ func (g *agent) reload(ctx context.Context) {
 	g.log.Info("configuration read again")
 }
 
-// stop ends everything: first what asks the node, so that writes at hand are answered, then the node, which
-// hands leadership over.
+// stop ends everything: first this node's leadership, while lookups go on; then what asks the node, so that
+// writes at hand are answered; then the node.
 func (g *agent) stop(stopServing func()) error {
 	done := make(chan struct{})
 	go func() { // its owner is the select below; past the deadline the process ends with it
 		defer close(done)
+		if s := g.node.Status(); s.State == "leader" && len(s.Voters) > 1 {
+			bounded(time.Second, func(ctx context.Context) {
+				if err := g.node.TransferLeader(ctx, ""); err != nil {
+					g.log.Warn("leadership not handed over yet", "err", err)
+				}
+			})
+		}
 		stopServing()
 		bounded(time.Second, func(ctx context.Context) {
 			if err := g.admin.Shutdown(ctx); err != nil {
@@ -265,7 +283,7 @@ func (g *agent) stop(stopServing func()) error {
 		case <-served:
 		case <-time.After(time.Second): // writes that wait for a leader: they end with the node
 		}
-		bounded(3*time.Second, func(ctx context.Context) {
+		bounded(time.Second, func(ctx context.Context) {
 			if err := g.node.Close(ctx); err != nil {
 				g.log.Warn("node did not end cleanly", "err", err)
 			}
