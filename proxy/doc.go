@@ -25,6 +25,11 @@
 // only OK, BAD and DENY there; after that, BAD and DENY end the asking process, so no state that can pass is
 // ever answered by them. Wherever the answer is not known, it is RETRY and never NOKEY.
 //
+// # One connection, several servers
+//
+// Each request names its table and flags in full, so between two of them a connection can go from one server
+// to the next. ServeHandover begins where another server left off, and says where it has left off itself.
+//
 // # Limits
 //
 // A list has at most MaxList bytes. Once the first byte of a request is there, the rest has RequestTimeout to

@@ -202,3 +202,37 @@ func TestRestart_Rolling(t *testing.T) {
 	}
 	p.quiet("panic:", "throttling", "status=deferred")
 }
+
+// TestRestart_Reload ensures that postfix reload ends a front end that keeps connections for an agent that is
+// away, and that their clients go on with the next front end and the next agent.
+func TestRestart_Reload(t *testing.T) {
+	f := newFixture(t, nil)
+	var clients []*client
+	for range 20 {
+		c := f.client("proxymap")
+		defer c.close()
+		clients = append(clients, c)
+		if err := steadily(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pid := f.frontEnd()
+	f.agent.stop()
+	f.control("reload")
+	within(t, 5*time.Second, "old front end ends", func() error {
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); err == nil {
+			return errors.New("still there")
+		}
+		return nil
+	})
+	f.agent.start()
+	for _, c := range clients {
+		if err := steadily(c); err != nil && err != errNewConnection {
+			t.Error(err)
+		}
+	}
+	if f.frontEnd() == pid {
+		t.Error("the old front end serves")
+	}
+	f.quiet("panic:", "throttling", "fatal:", "not served")
+}

@@ -8,7 +8,7 @@
 // most one descriptor beside it. The front end begins:
 //
 //	front end   list     a part of the approval list, as often as it takes
-//	front end   hello    oldest and newest version that it speaks, what the service is (name, pid, dialect), a page
+//	front end   hello    the versions that it speaks, what the service is (name, pid, dialect), a page
 //	agent       welcome  the version to speak; or refuse, with the reason, and the end of the link
 //
 // then, in any order:
@@ -37,9 +37,8 @@
 // that front end and agent share, with a mark for each connection. Before the agent reads, it moves the mark
 // from idle to busy by a compare-and-swap, and back when all that it has read is answered. The front end
 // takes a connection back by moving its mark from idle to taken: from then on the agent can no more read from
-// it, dead or only stopped and waking up later. What is busy at that moment is shut down, and the client,
-// which sees its end at once, asks again after a second. Compared with the system calls around them these
-// operations cost nothing.
+// it, whether it is dead, or only stopped and waking up later. What is busy at that moment is shut down, and
+// the client, which sees its end at once, asks again after a second. No system call comes of it.
 //
 // # What happens when
 //
@@ -50,17 +49,17 @@
 //
 // Until then the connections rest at the front end, and requests wait in their sockets. The first request on a
 // connection that needs the agent waits Hold (1.5 s) for it, counted from when the agent went if it may have
-// come then; it and later ones are then answered by the front end itself, with RETRY. When the agent has been away for long, nothing
-// waits. Opens and local tables are answered at once.
+// come then; it and later ones are then answered by the front end itself, with RETRY. When the agent has been
+// away for long, nothing waits. Opens and local tables are answered at once.
 //
 // When the front end goes (postfix reload, stop), the agent finishes the requests at hand and closes the
-// connections that came over that link, as the stock proxymap(8) does: the next connection brings a new front end
-// with the approval lists of that moment. Connections that rest at the front end end with it, too.
+// connections that came over that link, as the stock proxymap(8) does: the next connection brings a new front
+// end with the approval lists of that moment. Connections that rest at the front end go with it.
 //
 // # Versions
 //
 // A front end lives until Postfix is reloaded, so it may be older or newer than the agent. They speak the
 // newest version that both know. In version 1 there is no page, no back and no state: when the agent goes,
-// all its connections are shut down, and those that the front end serves end when the agent comes. That is also
-// what happens where shared memory cannot be had.
+// all its connections are shut down, and those that the front end serves end when the agent comes. So it is
+// where shared memory cannot be had, too.
 package handoff
