@@ -80,14 +80,14 @@ func child(task string) error {
 				outside.Do(func() { _, out = os.Stat(os.Getenv("ROOT") + "/beacon") })
 				text += fmt.Sprintf(" inside=%v outside=%v", inside == nil, out == nil)
 			}
-			unix.Write(fd, []byte(text+"\n"))
-			unix.Close(fd)
 			if !served {
 				served = true
 				if err := in.Status.Served(); err != nil {
 					done <- err
 				}
 			}
+			unix.Write(fd, []byte(text+"\n"))
+			unix.Close(fd)
 		}
 	}()
 	<-in.Status.Gone()
