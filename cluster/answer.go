@@ -103,6 +103,8 @@ func (n *Node) request(ctx context.Context, from string, kind byte, payload []by
 		return n.checkpoints()
 	case askDiscard:
 		return nil, n.discardAsked(from, payload)
+	case askKeyring:
+		return n.keyringAsked(from, payload)
 	default:
 		return nil, fmt.Errorf("%w: request of unknown kind %d: asked by a newer version?", ErrRefused, kind)
 	}
@@ -116,7 +118,7 @@ func (n *Node) statusOf(ctx context.Context, id, address string) (peerStatus, er
 	}
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	if err := n.peers.askJSON(ctx, address, askStatus, struct{}{}, &s); err != nil {
+	if err := n.peers.askJSON(ctx, address+"#"+id, askStatus, struct{}{}, &s); err != nil {
 		return s, err
 	}
 	if s.ID != id {

@@ -1,9 +1,9 @@
 package cluster_test
 
 import (
-	"crypto/tls"
 	"encoding/binary"
 	"io"
+	"net"
 	"testing"
 	"time"
 
@@ -16,11 +16,13 @@ import (
 func TestNode_UnreadableCommand(t *testing.T) {
 	c := clustertest.New(t, 1)
 	n := c.Nodes[0]
-	keys, err := trust.Derive(c.Secret, "newer/1", "postraft-node/1")
+	newer := identity(t, c.Secret, "newer/1", "postraft-node/1")
+	raw, err := net.Dial("tcp", n.Config.Bind)
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := tls.Dial("tcp", n.Config.Bind, keys.TLS)
+	defer raw.Close()
+	conn, err := newer.Client(t.Context(), raw, "postraft-node/1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,4 +47,18 @@ func TestNode_UnreadableCommand(t *testing.T) {
 	}
 	n.Create("t")
 	n.Put("t", "k", "v")
+}
+
+// identity makes one from the secret of a cluster, for a node that a test plays.
+func identity(t *testing.T, secret, id, protocol string) *trust.Identity {
+	t.Helper()
+	secrets, err := trust.ParseSecrets([]byte(secret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := trust.New(trust.Config{ID: id, Protocols: []string{protocol}, Secrets: secrets})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made
 }

@@ -77,7 +77,7 @@ func (n *Node) tryBootstrap() error {
 		address := alive[id].meta.Address
 		if id != n.id {
 			ctx, cancel := context.WithTimeout(n.ctx, 2*time.Second)
-			err := n.peers.askJSON(ctx, address, askPledge, pledge{n.id}, nil)
+			err := n.peers.askJSON(ctx, address+"#"+id, askPledge, pledge{n.id}, nil)
 			cancel()
 			if err != nil {
 				return fmt.Errorf("pledge of %s: %w", nameOf(id), err)

@@ -45,7 +45,7 @@ func (n *Node) compareDigests(ctx context.Context) {
 		list := n.fsm.Checkpoints()
 		if id != n.id {
 			ctx, cancel := context.WithTimeout(ctx, statusTimeout)
-			err := n.peers.askJSON(ctx, address, askCheckpoints, struct{}{}, &list)
+			err := n.peers.askJSON(ctx, address+"#"+id, askCheckpoints, struct{}{}, &list)
 			cancel()
 			if err != nil {
 				n.logger.Debug("server not compared", "member", nameOf(id), "err", err)
@@ -118,7 +118,7 @@ func (n *Node) diverged(ctx context.Context, id string, index uint64) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	if err := n.peers.askJSON(ctx, n.serverAddresses()[id], askDiscard, discardOrder{index, reason}, nil); err != nil {
+	if err := n.peers.askJSON(ctx, n.serverAddresses()[id]+"#"+id, askDiscard, discardOrder{index, reason}, nil); err != nil {
 		n.logger.Error("server not told to begin anew", "member", nameOf(id), "err", err)
 		return
 	}

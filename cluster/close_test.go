@@ -2,7 +2,7 @@ package cluster_test
 
 import (
 	"context"
-	"crypto/tls"
+	"net"
 	"sync"
 	"syscall"
 	"testing"
@@ -11,7 +11,6 @@ import (
 	"postraft/cluster"
 	"postraft/cluster/clustertest"
 	"postraft/cluster/store/storetest"
-	"postraft/cluster/trust"
 )
 
 // ends fails the test when the node does not end in time.
@@ -50,12 +49,9 @@ func TestNode_EndsWithRequests(t *testing.T) {
 func TestNode_EndsBesideFrozenPeer(t *testing.T) {
 	c := clustertest.New(t, 3)
 	n, frozen := c.Leader(), c.Followers()[0]
-	keys, err := trust.Derive(c.Secret, frozen.Status().ID, "postraft-raft/1")
-	if err != nil {
-		t.Fatal(err)
-	}
+	played := identity(t, c.Secret, frozen.Status().ID, "postraft-raft/1")
 	frozen.Kill()
-	ln, err := tls.Listen("tcp", frozen.Config.Bind, keys.TLS)
+	ln, err := net.Listen("tcp", frozen.Config.Bind)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,12 +62,16 @@ func TestNode_EndsBesideFrozenPeer(t *testing.T) {
 	var once sync.Once
 	conns.Go(func() {
 		for {
-			conn, err := ln.Accept()
+			raw, err := ln.Accept()
 			if err != nil {
 				return
 			}
 			conns.Go(func() {
-				defer conn.Close()
+				defer raw.Close()
+				conn, err := played.Server(t.Context(), raw)
+				if err != nil {
+					return
+				}
 				for buf := make([]byte, 4096); ; once.Do(func() { close(asked) }) {
 					if _, err := conn.Read(buf); err != nil {
 						return

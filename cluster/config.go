@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/raft-wal/types"
 
 	"postraft/cluster/store"
+	"postraft/cluster/trust"
 	"postraft/dict"
 )
 
@@ -33,7 +34,12 @@ type Config struct {
 	// StableFor is how long a nonvoter must have done well before it votes; 0 is five seconds.
 	DeadAfter, StableFor time.Duration
 
-	Secret       string        // of the cluster (package trust)
+	// Secret holds the cluster's secrets, a line each (package trust); with SecretFile they are read from there,
+	// again at each Reload, and changes made by command are written there. Certificates are the operator's, in
+	// place of those minted from the secret.
+	Secret, SecretFile string
+	Certificates       trust.Files
+
 	LogStore     string        // store.WAL or store.Bolt; empty is store.WAL
 	LogFS        types.VFS     // where a WAL keeps its files; nil is the operating system. Tests make it fail.
 	MaxStaleness time.Duration // answer ErrRetry when no leader was heard of for so long; 0 never does

@@ -37,7 +37,7 @@ type gossipMember struct {
 	meta   meta
 }
 
-func (n *Node) startGossip(key []byte) error {
+func (n *Node) startGossip() error {
 	host, portText, err := net.SplitHostPort(n.cfg.Gossip)
 	if err != nil {
 		return fmt.Errorf("gossip address %q: %w", n.cfg.Gossip, err)
@@ -62,7 +62,9 @@ func (n *Node) startGossip(key []byte) error {
 	c.Name = n.id
 	c.BindAddr, c.BindPort = host, port
 	c.AdvertiseAddr, c.AdvertisePort = ips[0].IP.String(), port
-	c.SecretKey = key
+	if c.Keyring, err = memberlist.NewKeyring(n.identity.GossipKeys(), n.identity.GossipKeys()[0]); err != nil {
+		return fmt.Errorf("make gossip keyring: %w", err)
+	}
 	c.Delegate = (*gossipDelegate)(n)
 	c.Events = (*gossipEvents)(n)
 	c.Conflict = (*gossipEvents)(n)
@@ -70,9 +72,17 @@ func (n *Node) startGossip(key []byte) error {
 	c.LogOutput = nil
 	c.DeadNodeReclaimTime = 10 * time.Second
 	c.GossipToTheDeadTime = time.Minute
-	if n.gossip, err = memberlist.Create(c); err != nil {
+	guarded, err := listenGossip(host, port, c.Logger)
+	if err != nil {
 		return fmt.Errorf("start gossip on %s: %w", n.cfg.Gossip, err)
 	}
+	c.Transport = guarded
+	c.BindPort, c.AdvertisePort = guarded.GetAutoBindPort(), guarded.GetAutoBindPort()
+	if n.gossip, err = memberlist.Create(c); err != nil {
+		guarded.Shutdown()
+		return fmt.Errorf("start gossip on %s: %w", n.cfg.Gossip, err)
+	}
+	n.keyring = c.Keyring
 	local := n.gossip.LocalNode()
 	n.gossipAddress = net.JoinHostPort(local.Addr.String(), strconv.Itoa(int(local.Port)))
 	return nil

@@ -3,7 +3,6 @@ package cluster
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,36 +18,36 @@ import (
 
 const (
 	handshakeTimeout  = 5 * time.Second
-	maxHandshakes     = 64 // at once; a stranger who opens more waits
-	maxNodeConns      = 1024
+	maxHandshakes     = 128 // at once; see lobby
+	maxNodeConns      = 4096
 	peerAnswerTimeout = 10 * time.Second
 )
 
-// A port is the node's one TCP port: TLS connections are told apart by ALPN and given to raft or to the
-// handler of node requests.
+// A port is the node's one TCP port: connections that prove themselves are told apart by ALPN and given to raft
+// or to the handler of node requests.
 type port struct {
-	ln      net.Listener
-	config  *tls.Config
-	address string // that others use
-	logger  *slog.Logger
-	handle  func(ctx context.Context, from string, kind byte, payload []byte) (answer byte, body []byte)
+	ln       net.Listener
+	identity *trust.Identity
+	address  string // that others use
+	logger   *slog.Logger
+	handle   func(ctx context.Context, from string, kind byte, payload []byte) (answer byte, body []byte)
 
 	refusals  repeats // by host
+	lobby     *lobby
+	sessions  sessions // of both directions, of raft and of node requests
 	raftConns chan net.Conn
 	ctx       context.Context
 	cancel    context.CancelFunc
 	tasks     sync.WaitGroup
-
-	mu    sync.Mutex
-	conns map[net.Conn]struct{}
 }
 
-func listen(bind string, config *tls.Config, logger *slog.Logger) (*port, error) {
+func listen(bind string, identity *trust.Identity, logger *slog.Logger) (*port, error) {
 	ln, err := net.Listen("tcp", bind)
 	if err != nil {
 		return nil, err
 	}
-	p := &port{ln: ln, config: config, logger: logger, raftConns: make(chan net.Conn), conns: map[net.Conn]struct{}{}}
+	p := &port{ln: ln, identity: identity, logger: logger, raftConns: make(chan net.Conn), lobby: newLobby(maxHandshakes)}
+	p.refusals.most = 20
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p, nil
 }
@@ -56,14 +55,15 @@ func listen(bind string, config *tls.Config, logger *slog.Logger) (*port, error)
 // serve accepts until close.
 func (p *port) serve() {
 	p.tasks.Go(func() {
-		slots := make(chan struct{}, maxHandshakes)
 		for {
 			c, err := p.ln.Accept()
 			if err != nil {
 				if p.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 					return
 				}
-				p.logger.Warn("accept failed", "err", err)
+				if !p.refusals.again("accept") {
+					p.logger.Warn("accept failed", "err", err)
+				}
 				select { // out of descriptors, most likely: let some go
 				case <-time.After(100 * time.Millisecond):
 				case <-p.ctx.Done():
@@ -71,29 +71,14 @@ func (p *port) serve() {
 				}
 				continue
 			}
-			select {
-			case slots <- struct{}{}:
-			case <-p.ctx.Done():
-				c.Close()
-				return
-			}
-			if !p.track(c) {
-				c.Close()
-				<-slots
-				continue
-			}
+			leave := p.lobby.enter(c)
 			p.tasks.Go(func() {
-				t := tls.Server(c, p.config)
 				ctx, cancel := context.WithTimeout(p.ctx, handshakeTimeout)
-				err := t.HandshakeContext(ctx)
+				t, err := p.identity.Server(ctx, c)
 				cancel()
-				<-slots
+				leave()
 				if err != nil {
-					host, _, _ := net.SplitHostPort(c.RemoteAddr().String())
-					if p.ctx.Err() == nil && !p.refusals.again(host) {
-						p.logger.Warn("node connection refused: the other end does not show this cluster's secret", "from", host, "err", err)
-					}
-					p.untrack(c)
+					p.refused(c.RemoteAddr(), err)
 					return
 				}
 				p.dispatch(t)
@@ -102,58 +87,50 @@ func (p *port) serve() {
 	})
 }
 
-func (p *port) track(c net.Conn) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.ctx.Err() != nil || len(p.conns) >= maxNodeConns {
-		return false
+// refused writes of a handshake that failed, once in a while for each network and never much in all.
+func (p *port) refused(from net.Addr, err error) {
+	network := networkOf(from)
+	if p.ctx.Err() != nil || errors.Is(err, net.ErrClosed) || p.refusals.again(network) {
+		return
 	}
-	p.conns[c] = struct{}{}
-	return true
+	p.logger.Warn("node connection refused: the other end does not show that it belongs to this cluster", "from", network, "err", err)
 }
 
-func (p *port) untrack(c net.Conn) {
-	p.mu.Lock()
-	delete(p.conns, c)
-	p.mu.Unlock()
-	c.Close()
-}
-
-func (p *port) dispatch(c *tls.Conn) {
-	switch c.ConnectionState().NegotiatedProtocol {
+func (p *port) dispatch(c *trust.Conn) {
+	s := p.sessions.add(c, p.identity)
+	if s == nil {
+		return
+	}
+	switch c.Protocol {
 	case raftProtocol:
 		// Raft's transport closes it from now on.
-		p.mu.Lock()
-		delete(p.conns, c.NetConn())
-		p.mu.Unlock()
 		select {
-		case p.raftConns <- c:
+		case p.raftConns <- s:
 		case <-p.ctx.Done():
-			c.Close()
+			s.Close()
 		}
 	case nodeProtocol:
-		defer p.untrack(c.NetConn())
-		p.answer(c)
+		defer s.Close()
+		p.answer(s)
 	default:
-		p.untrack(c.NetConn())
+		s.Close()
 	}
 }
 
 // answer serves the requests of one connection.
-func (p *port) answer(c *tls.Conn) {
-	from := trust.PeerID(c.ConnectionState())
-	r := bufio.NewReader(c)
+func (p *port) answer(s *session) {
+	r := bufio.NewReader(s)
 	for {
-		c.SetDeadline(time.Now().Add(2 * idleTimeout))
+		s.SetDeadline(time.Now().Add(2 * idleTimeout))
 		kind, payload, err := readFrame(r)
 		if err != nil {
 			return
 		}
 		ctx, cancel := context.WithTimeout(p.ctx, peerAnswerTimeout)
-		answer, body := p.handle(ctx, from, kind, payload)
+		answer, body := p.handle(ctx, s.conn.ID, kind, payload)
 		cancel()
-		c.SetDeadline(time.Now().Add(peerAnswerTimeout))
-		if err := writeFrame(c, answer, body); err != nil {
+		s.SetDeadline(time.Now().Add(peerAnswerTimeout))
+		if err := writeFrame(s, answer, body); err != nil {
 			return
 		}
 	}
@@ -163,42 +140,35 @@ func (p *port) answer(c *tls.Conn) {
 func (p *port) close() {
 	p.cancel()
 	p.ln.Close()
-	p.mu.Lock()
-	for c := range p.conns {
-		c.Close()
-	}
-	p.mu.Unlock()
+	p.sessions.close()
 	p.tasks.Wait()
 }
 
+// dial opens a connection to the node at address, HOST:PORT or HOST:PORT#ID; with an id, the other end must
+// prove it.
+func (p *port) dial(ctx context.Context, address, protocol string) (*session, error) {
+	host, id, named := strings.Cut(address, "#")
+	raw, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", host)
+	if err != nil {
+		return nil, err
+	}
+	c, err := p.identity.Client(ctx, raw, protocol)
+	if err != nil {
+		return nil, fmt.Errorf("dial %s: %w", host, err)
+	}
+	if named && c.ID != id {
+		c.Close()
+		return nil, fmt.Errorf("dial %s: it is %s, not %s", host, c.ID, id)
+	}
+	s := p.sessions.add(c, p.identity)
+	if s == nil {
+		return nil, net.ErrClosed
+	}
+	return s, nil
+}
+
 // raftStream is the port as raft's transport sees it.
-type raftStream struct {
-	*port
-	dial *tls.Config
-
-	mu     sync.Mutex
-	dialed map[*dialedConn]struct{}
-}
-
-// A dialedConn is forgotten by its stream when it is closed.
-type dialedConn struct {
-	net.Conn
-	s *raftStream
-}
-
-// Close implements net.Conn.
-func (c *dialedConn) Close() error {
-	c.s.mu.Lock()
-	delete(c.s.dialed, c)
-	c.s.mu.Unlock()
-	return c.Conn.Close()
-}
-
-func newRaftStream(p *port) *raftStream {
-	config := p.config.Clone()
-	config.NextProtos = []string{raftProtocol}
-	return &raftStream{port: p, dial: config, dialed: map[*dialedConn]struct{}{}}
-}
+type raftStream struct{ *port }
 
 // Accept implements net.Listener.
 func (s *raftStream) Accept() (net.Conn, error) {
@@ -214,11 +184,7 @@ func (s *raftStream) Accept() (net.Conn, error) {
 // raft waits for when it ends: one that was stopped would hold it up for ten seconds, and with a snapshot for longer.
 func (s *raftStream) Close() error {
 	s.cancel()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.dialed {
-		c.Conn.(*tls.Conn).NetConn().Close() // at once: TLS would say goodbye first, to a peer that may not read
-	}
+	s.sessions.close()
 	return nil
 }
 
@@ -227,27 +193,13 @@ func (s *raftStream) Addr() net.Addr { return streamAddr(s.address) }
 
 // Dial implements raft.StreamLayer. Where the address names a server id, the other end must prove it.
 func (s *raftStream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	host, id, named := strings.Cut(string(address), "#")
-	d := tls.Dialer{NetDialer: &net.Dialer{Timeout: timeout}, Config: s.dial}
 	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
-	c, err := d.DialContext(ctx, "tcp", host)
+	c, err := s.dial(ctx, string(address), raftProtocol)
 	if err != nil {
 		return nil, err
 	}
-	if proved := trust.PeerID(c.(*tls.Conn).ConnectionState()); named && proved != id {
-		c.Close()
-		return nil, fmt.Errorf("dial %s: it is %s, not %s", host, proved, id)
-	}
-	tracked := &dialedConn{c, s}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ctx.Err() != nil {
-		c.Close()
-		return nil, net.ErrClosed
-	}
-	s.dialed[tracked] = struct{}{}
-	return tracked, nil
+	return c, nil
 }
 
 type streamAddr string

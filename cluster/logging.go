@@ -20,8 +20,12 @@ const repeatPause = 30 * time.Second
 
 // repeats remembers what was written lately.
 type repeats struct {
+	most int // lines within repeatPause, whatever they say; 0 is no limit
+
 	mu      sync.Mutex
 	written map[string]time.Time
+	lines   int // since
+	since   time.Time
 }
 
 // again reports whether id was written within repeatPause; if not, it counts as written now.
@@ -30,6 +34,12 @@ func (r *repeats) again(id string) bool {
 	defer r.mu.Unlock()
 	now := time.Now()
 	if now.Sub(r.written[id]) < repeatPause {
+		return true
+	}
+	if now.Sub(r.since) >= repeatPause {
+		r.lines, r.since = 0, now
+	}
+	if r.lines++; r.most > 0 && r.lines > r.most {
 		return true
 	}
 	if r.written == nil || len(r.written) > 1000 {

@@ -32,6 +32,8 @@ type Node struct {
 	began  time.Time
 	logger *slog.Logger
 
+	identity  *trust.Identity
+	keyMu     sync.Mutex // one change of the secrets at a time
 	stores    *store.Stores
 	fsm       *fsm.FSM
 	port      *port
@@ -40,6 +42,7 @@ type Node struct {
 	raft      *raft.Raft
 	raftEnded chan struct{} // closed when raft has ended
 	gossip    *memberlist.Memberlist
+	keyring   *memberlist.Keyring // of the gossip
 	writer    *writer
 	proposer  *proposer
 	census    census
@@ -115,8 +118,7 @@ func (n *Node) start() error {
 		return err
 	}
 	n.logger = n.logger.With("node", n.cfg.Name)
-	keys, err := trust.Derive(n.cfg.Secret, n.id, raftProtocol, nodeProtocol)
-	if err != nil {
+	if err := n.makeIdentity(); err != nil {
 		return err
 	}
 	if _, err := os.Stat(n.path("ready")); err == nil {
@@ -126,18 +128,18 @@ func (n *Node) start() error {
 	if err := n.replay(); err != nil {
 		return err
 	}
-	if n.port, err = listen(n.cfg.Bind, keys.TLS, n.logger); err != nil {
+	if n.port, err = listen(n.cfg.Bind, n.identity, n.logger); err != nil {
 		return err
 	}
 	if n.port.address, err = n.cfg.advertised(n.cfg.Bind, n.port.ln.Addr().(*net.TCPAddr).Port); err != nil {
 		return err
 	}
 	n.port.handle = n.answer
-	n.peers = newPeers(keys.TLS)
+	n.peers = newPeers(n.port)
 	n.writer = newWriter(n)
 	n.proposer = newProposer(n)
 	n.transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: newRaftStream(n.port), MaxPool: 3, Timeout: 10 * time.Second, Logger: hlog,
+		Stream: &raftStream{n.port}, MaxPool: 3, Timeout: 10 * time.Second, Logger: hlog,
 		MaxRPCsInFlight:       1, // pipelining can deadlock (hashicorp/raft issues 611 and 612)
 		ServerAddressProvider: (*addresses)(n),
 	})
@@ -146,7 +148,7 @@ func (n *Node) start() error {
 	}
 	n.observe()
 	n.port.serve()
-	if err := n.startGossip(keys.Gossip); err != nil {
+	if err := n.startGossip(); err != nil {
 		return err
 	}
 	n.tasks.Go(n.writer.run)
@@ -156,6 +158,7 @@ func (n *Node) start() error {
 	n.tasks.Go(n.catchUp)
 	n.tasks.Go(n.watchDisk)
 	n.tasks.Go(n.watchName)
+	n.tasks.Go(n.watchCertificate)
 	if n.cfg.MaxStaleness > 0 {
 		n.tasks.Go(n.watchStaleness)
 	}
@@ -269,14 +272,15 @@ func (n *Node) await(future raft.Future) error {
 	}
 }
 
-// leaderWatch returns the leader that is known now, if any, and a channel that is closed when it changes.
+// leaderWatch returns the leader that is known now, if any, with its address as port.dial takes it, and a
+// channel that is closed when it changes.
 func (n *Node) leaderWatch() (id, address string, changed <-chan struct{}) {
 	n.mu.Lock()
 	changed = n.leaderChanged
 	n.mu.Unlock()
 	addr, sid := n.raft.LeaderWithID()
 	address, _, _ = strings.Cut(string(addr), "#")
-	return string(sid), address, changed
+	return string(sid), address + "#" + string(sid), changed
 }
 
 // Done is closed when the node has ended: after Close, after Leave, or because of Err.

@@ -69,6 +69,7 @@ func (n *Node) Status() Status {
 		s.Warnings = append(s.Warnings, err.Error())
 	}
 	s.Warnings = append(s.Warnings, n.alarms.all()...)
+	s.Warnings = append(s.Warnings, n.identity.Warnings()...)
 	if err := n.fsm.Err(); err != nil {
 		s.Warnings = append(s.Warnings, err.Error())
 	}

@@ -4,13 +4,11 @@ import (
 	"bufio"
 	"cmp"
 	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"sync"
 	"time"
 )
@@ -33,6 +31,8 @@ const (
 
 	askCheckpoints = 7 // nothing; answer: JSON []fsm.Checkpoint
 	askDiscard     = 8 // JSON discardOrder; answer: nothing
+
+	askKeyring = 16 // JSON keyringOrder; answer: JSON KeyringMember
 
 	answerOK        = 0
 	answerNotLeader = 1 // surely nothing was done
@@ -91,7 +91,7 @@ func readFrame(r io.Reader) (kind byte, payload []byte, err error) {
 
 // peers sends requests to other nodes over pooled connections.
 type peers struct {
-	config *tls.Config
+	port *port
 
 	mu     sync.Mutex
 	idle   map[string][]*peerConn
@@ -99,18 +99,14 @@ type peers struct {
 }
 
 type peerConn struct {
-	*tls.Conn
+	*session
 	r    *bufio.Reader
 	used time.Time
 }
 
-func newPeers(config *tls.Config) *peers {
-	config = config.Clone()
-	config.NextProtos = []string{nodeProtocol}
-	return &peers{config: config, idle: map[string][]*peerConn{}}
-}
+func newPeers(p *port) *peers { return &peers{port: p, idle: map[string][]*peerConn{}} }
 
-// ask sends a request to the node at address. An error is errNotLeader or ErrRefused where nothing was done,
+// ask sends a request to the node at address, which is as in port.dial. An error is errNotLeader or ErrRefused where nothing was done,
 // errUnknown where something may have been. A connection from the pool may have been closed by the other end;
 // every request may arrive twice without harm, so it is then sent again over a new one.
 func (p *peers) ask(ctx context.Context, address string, kind byte, payload []byte) ([]byte, error) {
@@ -124,13 +120,11 @@ func (p *peers) ask(ctx context.Context, address string, kind byte, payload []by
 		}
 		unknown = err
 	}
-	dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: dialTimeout}, Config: p.config}
-	raw, err := dialer.DialContext(ctx, "tcp", address)
+	c, err := p.port.dial(ctx, address, nodeProtocol)
 	if err != nil {
 		return nil, cmp.Or(unknown, fmt.Errorf("%w: %w", errNotLeader, err))
 	}
-	c := raw.(*tls.Conn)
-	body, err := p.roundtrip(ctx, &peerConn{Conn: c, r: bufio.NewReader(c)}, address, kind, payload)
+	body, err := p.roundtrip(ctx, &peerConn{session: c, r: bufio.NewReader(c)}, address, kind, payload)
 	if err != nil && unknown != nil {
 		return nil, fmt.Errorf("%w; then %v", unknown, err)
 	}
@@ -190,7 +184,7 @@ func (p *peers) take(address string) *peerConn {
 	for list := p.idle[address]; len(list) > 0; list = p.idle[address] {
 		c := list[len(list)-1]
 		p.idle[address] = list[:len(list)-1]
-		if time.Since(c.used) < idleTimeout {
+		if time.Since(c.used) < idleTimeout && !c.ended() {
 			return c
 		}
 		c.Close()

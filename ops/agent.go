@@ -11,6 +11,7 @@ import (
 // package dict, or are taken for a bug.
 type Agent interface {
 	Membership
+	Keyring
 	Tables
 	Snapshots
 }

@@ -14,6 +14,10 @@
 //	POST   /v1/leave
 //	POST   /v1/remove                        nameRequest
 //	POST   /v1/transfer-leader               nameRequest; no name: any voter
+//	GET    /v1/keyring                       []KeyringMember
+//	POST   /v1/keyring/reload                -> []KeyringMember
+//	POST   /v1/keyring/use                   keyRequest -> []KeyringMember
+//	POST   /v1/keyring/remove                keyRequest -> []KeyringMember
 //	GET    /v1/tables                        []TableInfo
 //	GET    /v1/table?name=T                  TableInfo
 //	POST   /v1/table?name=T&type=hash        makes an empty table

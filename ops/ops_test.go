@@ -55,6 +55,18 @@ func (a *fakeAgent) Remove(_ context.Context, name string) error {
 func (a *fakeAgent) TransferLeader(_ context.Context, name string) error {
 	return a.call("transfer " + name)
 }
+func (a *fakeAgent) Keyring(context.Context) ([]KeyringMember, error) {
+	return []KeyringMember{{Name: "n1", Uses: "f1", Accepts: []string{"f1", "f2"}}}, a.call("keyring")
+}
+func (a *fakeAgent) ReloadKeyring(context.Context) ([]KeyringMember, error) {
+	return nil, a.call("keyring reload")
+}
+func (a *fakeAgent) UseKey(_ context.Context, key string, force bool) ([]KeyringMember, error) {
+	return nil, a.call(fmt.Sprint("keyring use ", key, " ", force))
+}
+func (a *fakeAgent) RemoveKey(_ context.Context, key string, force bool) ([]KeyringMember, error) {
+	return nil, a.call(fmt.Sprint("keyring remove ", key, " ", force))
+}
 func (a *fakeAgent) Tables(context.Context) ([]TableInfo, error) {
 	return []TableInfo{{Name: "..", Type: "hash", Entries: len(a.entries)}}, a.call("tables")
 }

@@ -42,7 +42,7 @@ func (a *app) agentCmd() *cobra.Command {
 		Long: `Runs the agent of this host until SIGTERM or SIGINT. Each flag is also a line "flag_name = value" of the
 configuration file, in the syntax of main.cf, and an environment variable POSTRAFT_FLAG_NAME; the command line
 comes before the environment, and that before the file. SIGHUP reads the file again: the log level and the tables
-that are approved on the sockets change at once.`,
+that are approved on the sockets change at once, and so do the secrets in the secret file and the certificates.`,
 		Args: want(0, 0),
 		RunE: action(func(ctx context.Context, _ []string) error {
 			if err := s.load(a.environ); err != nil {
@@ -131,17 +131,18 @@ func (g *agent) live(ctx context.Context, hup <-chan os.Signal) error {
 // open starts the node and opens all sockets.
 func (g *agent) open(ctx context.Context) error {
 	s := g.settings
-	secret, err := trust.ReadSecretFile(s.secretFile)
-	if err != nil {
+	if _, err := trust.ReadSecretFile(s.secretFile); err != nil {
 		return configError("%v", err)
 	}
+	var err error
 	if err := os.MkdirAll(s.runDir, 0o755); err != nil {
 		return configError("make run directory: %v", err)
 	}
 	if g.node, err = cluster.Open(ctx, cluster.Config{
 		Name: s.name, DataDir: s.dataDir, Bind: s.bind, Gossip: s.gossip, Advertise: s.advertise,
 		Join: s.join, BootstrapExpect: s.bootstrapExpect, Nonvoter: s.nonvoter, Voters: s.voters,
-		Secret: secret, LogStore: s.logStore, MaxStaleness: s.maxStaleness, HeartbeatTimeout: s.heartbeat,
+		SecretFile: s.secretFile, Certificates: trust.Files{Cert: s.tlsCert, Key: s.tlsKey, CA: s.tlsCA},
+		LogStore: s.logStore, MaxStaleness: s.maxStaleness, HeartbeatTimeout: s.heartbeat,
 		DeadAfter: s.deadAfter, CheckEvery: s.checkEvery,
 		Version: version, Logger: g.log,
 	}); err != nil {
@@ -237,6 +238,9 @@ func (g *agent) wait(ctx context.Context, hup <-chan os.Signal) error {
 
 // reload takes over what can change at run time.
 func (g *agent) reload(ctx context.Context) {
+	if err := g.node.Reload(); err != nil { // whatever the configuration says: keys may be urgent
+		g.log.Error("keys not taken over", "err", err)
+	}
 	next, err := g.settings.reload(g.app.environ)
 	if err != nil {
 		g.log.Error("configuration not taken over", "err", err)

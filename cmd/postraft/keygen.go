@@ -2,27 +2,51 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/spf13/cobra"
 
 	"postraft/cluster/trust"
+	"postraft/ops"
 )
 
 func (a *app) keygenCmd() *cobra.Command {
-	return &cobra.Command{
-		Use:   "keygen",
+	var add string
+	cmd := &cobra.Command{
+		Use:   "keygen [--add FILE]",
 		Short: "Print a new cluster secret",
 		Long: `Prints a new cluster secret. Every node of a cluster has the same one in its secret file, readable by the agent and
 by nobody else:
 
   install -d /etc/postraft
   install -m 640 -g postraft /dev/null /etc/postraft/secret
-  postraft keygen > /etc/postraft/secret`,
+  postraft keygen > /etc/postraft/secret
+
+With --add it adds a new secret to a secret file instead, as one that is accepted and not in use yet, and prints
+its fingerprint: the first step to replace a secret while the cluster runs. See: postraft keyring --help`,
 		Args: want(0, 0),
 		RunE: action(func(context.Context, []string) error {
-			_, err := fmt.Fprintln(a.out, trust.NewSecret())
+			text := trust.NewSecret()
+			if add != "" {
+				var err error
+				if text, err = trust.AddToFile(add); err != nil {
+					return secretFileError(err)
+				}
+			}
+			_, err := fmt.Fprintln(a.out, text)
 			return err
 		}),
 	}
+	cmd.Flags().StringVar(&add, "add", "", "add the secret to this secret `file` and print its fingerprint")
+	return cmd
+}
+
+// secretFileError sorts the errors of changing a secret file.
+func secretFileError(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return ops.Errorf(ops.Denied, "%v", err).Advise("run it as the owner of the file, or as root")
+	}
+	return ops.Errorf(ops.BadData, "%v", err)
 }

@@ -40,6 +40,9 @@ type settings struct {
 	nonvoter        bool
 	voters          int
 	secretFile      string
+	tlsCert         string
+	tlsKey          string
+	tlsCA           string
 	logStore        string
 	heartbeat       time.Duration
 	maxStaleness    time.Duration
@@ -172,6 +175,9 @@ func (s *settings) register() {
 	yes("nonvoter", &s.nonvoter, "a read replica: never votes")
 	number("voters", &s.voters, 1, "how many voters the cluster keeps")
 	text("secret-file", &s.secretFile, "FILE", "the cluster secret (postraft keygen)", notEmpty)
+	text("tls-cert", &s.tlsCert, "FILE", "the operator's certificate for this node, instead of one made from the secret; with --tls-key and --tls-ca", nil)
+	text("tls-key", &s.tlsKey, "FILE", "the key of that certificate", nil)
+	text("tls-ca", &s.tlsCA, "FILE", "the CA of all nodes' certificates", nil)
 	text("log-store", &s.logStore, "wal|bolt", "where the raft log is kept", oneOf(store.WAL, store.Bolt))
 	duration("heartbeat-timeout", &s.heartbeat, 50*time.Millisecond, "how long a follower waits for its leader; at least three times the longest round trip")
 	duration("max-staleness", &s.maxStaleness, 0, "answer RETRY to lookups after so long without a leader; 0 is never")
@@ -241,6 +247,9 @@ func (s *settings) load(environ []string) error {
 	}
 	for k := range env { // not an error: other programs name variables, too
 		s.warnings = append(s.warnings, "environment variable "+k+" is no setting of the agent")
+	}
+	if set := s.tlsCert != ""; set != (s.tlsKey != "") || set != (s.tlsCA != "") {
+		return configError("tls-cert, tls-key and tls-ca go together: give all three or none")
 	}
 	if s.name == "" {
 		return configError("this host has no name; choose one with --name")
