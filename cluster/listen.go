@@ -122,6 +122,10 @@ func (p *port) answer(s *session) {
 	r := bufio.NewReader(s)
 	for {
 		s.SetDeadline(time.Now().Add(2 * idleTimeout))
+		if _, err := r.Peek(1); err != nil {
+			return
+		}
+		s.SetDeadline(time.Now().Add(peerAnswerTimeout))
 		kind, payload, err := readFrame(r)
 		if err != nil {
 			return

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/binary"
@@ -42,6 +43,7 @@ const (
 
 const (
 	maxFrame       = 4 << 20
+	trustedFrame   = 64 << 10         // its memory is taken before it has come
 	requestTimeout = 10 * time.Second // of a request whose caller sets no deadline
 	idleTimeout    = 2 * time.Minute  // of a connection in the pool
 	dialTimeout    = 2 * time.Second
@@ -84,9 +86,16 @@ func readFrame(r io.Reader) (kind byte, payload []byte, err error) {
 	if n < 1 || n > maxFrame {
 		return 0, nil, fmt.Errorf("frame of %d bytes", n)
 	}
-	payload = make([]byte, n-1)
-	_, err = io.ReadFull(r, payload)
-	return head[4], payload, err
+	if n <= trustedFrame {
+		payload = make([]byte, n-1)
+		_, err = io.ReadFull(r, payload)
+		return head[4], payload, err
+	}
+	var grows bytes.Buffer // with what comes, for the length alone is cheap to send
+	if _, err := io.CopyN(&grows, r, int64(n-1)); err != nil {
+		return 0, nil, err
+	}
+	return head[4], grows.Bytes(), nil
 }
 
 // peers sends requests to other nodes over pooled connections.
