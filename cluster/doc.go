@@ -22,4 +22,12 @@
 // makes it a nonvoter, and makes it a voter once it has caught up, while there are fewer voters than asked
 // for. A member that gossip calls dead keeps its vote. Raft server ids are made once for a data directory,
 // so a host with a new disk is a new server, and replaces the dead one of its name.
+//
+// # Trust
+//
+// Who a node is, is proved on the TCP port, by package trust; gossip only finds nodes, and what it says is
+// believed of nobody. All that comes before the proof is bounded: connections, memory, time and log lines (lobby,
+// gossipPort, repeats). A node that has proved itself is trusted with everything that members do: raft knows no
+// other kind. Secrets and certificates may change while the node runs (Reload, UseKey, RemoveKey): new
+// connections follow at once, and live ones end when what they rest on is taken away.
 package cluster

@@ -46,11 +46,15 @@ func (n *Node) conflict(id, address string) {
 	if id != n.id || address == "" || address == n.port.address {
 		return
 	}
+	if !n.doubting.CompareAndSwap(false, true) {
+		return // one question at a time, however often gossip says it
+	}
 	n.tasks.Go(func() {
+		defer n.doubting.Store(false)
 		ctx, cancel := context.WithTimeout(n.ctx, statusTimeout)
 		defer cancel()
 		var status peerStatus
-		if err := n.peers.askJSON(ctx, address, askStatus, struct{}{}, &status); err != nil || status.ID != n.id || status.Life == n.life {
+		if err := n.peers.askJSON(ctx, address+"#"+n.id, askStatus, struct{}{}, &status); err != nil || status.ID != n.id || status.Life == n.life {
 			return
 		}
 		if status.Uptime > time.Since(n.began) {

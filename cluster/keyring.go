@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -23,6 +24,7 @@ type KeyringMember struct {
 	Warning string   `json:"warning,omitempty"`   // what is to be done on that host
 	Refused string   `json:"refused,omitempty"`   // why it did not do what it was asked
 	Silent  string   `json:"no_answer,omitempty"` // why nothing is known of it
+	Server  bool     `json:"server"`              // of the raft configuration, not only of the gossip
 }
 
 // What a node asks another one to do with its secrets. Secrets never travel: operators bring them to the hosts.
@@ -147,10 +149,14 @@ func (n *Node) RemoveKey(ctx context.Context, key string, force bool) ([]Keyring
 	return n.orderKeys(ctx, keyringOrder{keyringRemove, key}), nil
 }
 
-// objections says which members speak against a change.
+// objections says which members speak against a change. A member of the gossip alone that does not answer has
+// proved nothing: it has no say.
 func objections(members []KeyringMember, against func(KeyringMember) string) string {
 	var list []string
 	for _, m := range members {
+		if m.Silent != "" && !m.Server {
+			continue
+		}
 		if m.Silent != "" {
 			list = append(list, m.Name+" does not answer ("+m.Silent+")")
 		} else if why := against(m); why != "" {
@@ -163,6 +169,7 @@ func objections(members []KeyringMember, against func(KeyringMember) string) str
 // orderKeys gives an order to all servers of the configuration and all members that are alive.
 func (n *Node) orderKeys(ctx context.Context, order keyringOrder) []KeyringMember {
 	addresses := n.serverAddresses()
+	servers := maps.Clone(addresses)
 	for id, m := range n.alive() {
 		addresses[id] = m.meta.Address
 	}
@@ -179,6 +186,7 @@ func (n *Node) orderKeys(ctx context.Context, order keyringOrder) []KeyringMembe
 			if err != nil {
 				m = KeyringMember{Name: nameOf(id), ID: id, Silent: err.Error()}
 			}
+			_, m.Server = servers[id]
 			mu.Lock()
 			members = append(members, m)
 			mu.Unlock()

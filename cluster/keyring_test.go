@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -200,5 +201,70 @@ func TestNode_KeyringFileReadOnly(t *testing.T) {
 	}
 	if _, err := n.UseKey(t.Context(), "0123456789abcdef", true); !errors.Is(err, cluster.ErrRefused) {
 		t.Errorf("unknown key: %v", err)
+	}
+}
+
+// A diary keeps the whole log, debug and all.
+type diary struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (d *diary) Write(b []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.text.Write(b)
+}
+
+// TestNode_LogTellsNothing ensures that no secret is in the log at any level, and no key or value of a table above
+// debug; and that the data directory is closed to others, whoever made it.
+func TestNode_LogTellsNothing(t *testing.T) {
+	d := &diary{}
+	c := clustertest.NewWith(t, 3, func(cfg *cluster.Config) {
+		cfg.Logger = slog.New(slog.NewTextHandler(d, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		cfg.SecretFile = filepath.Join(t.TempDir(), "secret")
+		if err := os.WriteFile(cfg.SecretFile, []byte(cfg.Secret+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(cfg.DataDir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	})
+	next := trust.NewSecret()
+	n := c.Followers()[0]
+	n.Create("t")
+	n.Put("t", "alice@example.com", "bob@example.org")
+	n.TryPut("none", "alice@example.com", "bob@example.org", time.Second)
+	addSecret(t, next, c.Nodes...)
+	n.ReloadKeyring(t.Context())
+	if _, err := n.UseKey(t.Context(), trust.Fingerprint(next), false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.RemoveKey(t.Context(), trust.Fingerprint(c.Secret), false); err != nil {
+		t.Fatal(err)
+	}
+	os.WriteFile(n.Config.SecretFile, []byte(next+" # not so\n"), 0o600)
+	if err := n.Reload(); err == nil {
+		t.Error("a bad file was taken over")
+	}
+	c.Leader().Node.Close(t.Context())
+	c.Leader()
+	for _, n := range c.Nodes {
+		if info, err := os.Stat(n.Config.DataDir); err != nil || info.Mode().Perm() != 0o750 {
+			t.Errorf("data directory: %v %v", info.Mode(), err)
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for line := range strings.Lines(d.text.String()) {
+		if strings.Contains(line, c.Secret) || strings.Contains(line, next) {
+			t.Error("a secret is in the log")
+		}
+		if !strings.Contains(line, "level=DEBUG") && (strings.Contains(line, "alice") || strings.Contains(line, "bob")) {
+			t.Errorf("an entry is in the log: %s", line)
+		}
+	}
+	if !strings.Contains(d.text.String(), trust.Fingerprint(next)) {
+		t.Error("the change is not in the log")
 	}
 }

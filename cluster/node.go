@@ -58,6 +58,7 @@ type Node struct {
 	stale     atomic.Bool              // no leader was heard of for longer than MaxStaleness
 	leadFrom  atomic.Pointer[position] // the first entry that this leader committed in its term; nil before
 	leaving   atomic.Bool
+	doubting  atomic.Bool // another node that says it is this one is asked
 
 	gossipAddress string
 	memberMu      sync.Mutex
@@ -105,6 +106,9 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 func (n *Node) start() error {
 	if err := os.MkdirAll(n.cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("make data directory: %w", err)
+	}
+	if err := closeToOthers(n.cfg.DataDir); err != nil {
+		return err
 	}
 	if err := n.discard(); err != nil {
 		return err
@@ -164,6 +168,19 @@ func (n *Node) start() error {
 	}
 	if n.cfg.BootstrapExpect > 0 {
 		n.tasks.Go(n.bootstrap)
+	}
+	return nil
+}
+
+// closeToOthers takes a data directory away from users who are neither its owner nor of its group: the log in
+// it holds all that is in the tables, in files that rely on the directory's mode.
+func closeToOthers(dir string) error {
+	info, err := os.Stat(dir)
+	if err == nil && info.Mode().Perm()&0o007 != 0 {
+		err = os.Chmod(dir, info.Mode().Perm()&^0o007)
+	}
+	if err != nil {
+		return fmt.Errorf("keep others out of the data directory: %w", err)
 	}
 	return nil
 }

@@ -30,6 +30,7 @@ type KeyringMember struct {
 	Warning string   `json:"warning,omitempty"`   // what is to be done on that host
 	Refused string   `json:"refused,omitempty"`   // why it did not do what it was asked
 	Silent  string   `json:"no_answer,omitempty"` // why nothing is known of it
+	Server  bool     `json:"server"`              // of the raft configuration, not only of the gossip
 }
 
 type keyRequest struct {

@@ -160,8 +160,7 @@ func TestIdentity_Operator(t *testing.T) {
 	mustRefuse(t, "another CA", n1, identity(t, "n3/c", trusttest.New(t).Issue("n3", nil), secret))
 	mustRefuse(t, "the secret without a certificate", n1, identity(t, "n3/c", trust.Files{}, secret))
 
-	// Files that a node refuses itself can be shown by an attacker: a bare TLS end with the secret's hello is not
-	// needed, for the certificate is looked at first.
+	// An attacker can show what a node would not even start with.
 	for what, edit := range map[string]func(*x509.Certificate){
 		"client only": func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} },
 		"expired": func(c *x509.Certificate) {
@@ -194,23 +193,24 @@ func TestIdentity_Operator(t *testing.T) {
 	}
 }
 
-// TestIdentity_OperatorName ensures that a node cannot pass for another one, though it has the secret and a
-// certificate of the CA for its own name.
+// TestIdentity_OperatorName ensures that a certificate serves the nodes that it names. See also TestHello.
 func TestIdentity_OperatorName(t *testing.T) {
 	secret, ca := trust.NewSecret(), trusttest.New(t)
-	n1 := identity(t, "n1/a", ca.Issue("n1", nil), secret)
-	both := ca.Issue("n2", func(c *x509.Certificate) { c.DNSNames = []string{"n2.example.com", "n3.example.com"} })
-	n2 := identity(t, "n2/b", both, secret)
-	mustMeet(t, n1, n2, "n1/a", "n2/b")
-	// The files are exchanged under an Identity that was made for n3, for no Identity is made for a wrong name.
-	n3 := identity(t, "n3/c", both, secret)
-	mustMeet(t, n1, n3, "n1/a", "n3/c")
-	if _, err := trust.New(trust.Config{ID: "n4/d", Protocols: []string{protocol}, Secrets: trust.Secrets{secret}, Files: both}); !errors.Is(err, trust.ErrCertificate) || !strings.Contains(err.Error(), "n4") {
-		t.Errorf("name: %v", err)
+	names := func(names ...string) trust.Files {
+		return ca.Issue(strings.ReplaceAll(names[0], "*", "wild"), func(c *x509.Certificate) { c.DNSNames = names })
 	}
-	wild := ca.Issue("wild", func(c *x509.Certificate) { c.DNSNames = []string{"*.example.com"} })
-	if _, err := trust.New(trust.Config{ID: "n4/d", Protocols: []string{protocol}, Secrets: trust.Secrets{secret}, Files: wild}); !errors.Is(err, trust.ErrCertificate) {
-		t.Errorf("wildcard: %v", err)
+	n1 := identity(t, "n1/a", names("n1"), secret)
+	both := names("n2.example.com", "N3.Example.Org")
+	mustMeet(t, n1, identity(t, "n2/b", both, secret), "n1/a", "n2/b")
+	mustMeet(t, n1, identity(t, "n3/c", both, secret), "n1/a", "n3/c")
+	mustMeet(t, n1, identity(t, "n4.example.com/c", names("n4.example.com"), secret), "n1/a", "n4.example.com/c")
+	for what, files := range map[string]trust.Files{
+		"another name": both, "wildcard": names("*.example.com"), "part of a label": names("n44.example.com"), "another domain": names("n4.example.org"),
+	} {
+		_, err := trust.New(trust.Config{ID: "n4.example.com/d", Protocols: []string{protocol}, Secrets: trust.Secrets{secret}, Files: files})
+		if !errors.Is(err, trust.ErrCertificate) || !strings.Contains(err.Error(), "not for n4.example.com") {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }
 
@@ -277,16 +277,10 @@ func TestIdentity_Expiry(t *testing.T) {
 		t.Errorf("reload of an expired one: %v", err)
 	}
 	mustMeet(t, n2, n1, "n2/b", "n1/a")
-	ca.Issue("n1", func(c *x509.Certificate) {
+	files := ca.Issue("n1", func(c *x509.Certificate) {
 		c.NotBefore, c.NotAfter = time.Now().Add(time.Hour), time.Now().Add(2*time.Hour)
 	})
-	if early := identity(t, "n1/a", trust.Files(filesOf(ca, t)), secret); len(early.Warnings()) != 1 || !strings.Contains(early.Warnings()[0], "clock") {
+	if early := identity(t, "n1/a", files, secret); len(early.Warnings()) != 1 || !strings.Contains(early.Warnings()[0], "clock") {
 		t.Errorf("not yet valid: %q", early.Warnings())
 	}
-}
-
-func filesOf(ca *trusttest.CA, t *testing.T) trust.Files {
-	return ca.Issue("n1", func(c *x509.Certificate) {
-		c.NotBefore, c.NotAfter = time.Now().Add(time.Hour), time.Now().Add(2*time.Hour)
-	})
 }

@@ -135,8 +135,8 @@ func (g *agent) open(ctx context.Context) error {
 		return configError("%v", err)
 	}
 	var err error
-	if err := os.MkdirAll(s.runDir, 0o755); err != nil {
-		return configError("make run directory: %v", err)
+	if err := makeRunDir(s.runDir); err != nil {
+		return err
 	}
 	if g.node, err = cluster.Open(ctx, cluster.Config{
 		Name: s.name, DataDir: s.dataDir, Bind: s.bind, Gossip: s.gossip, Advertise: s.advertise,

@@ -3,12 +3,15 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
 	"os/exec"
 	"os/user"
 	"strconv"
+	"syscall"
 	"time"
 
 	"postraft/ops"
@@ -94,6 +97,33 @@ func askPostfix(ctx context.Context, s *settings) (proxy.Instance, error) {
 	default:
 		return proxy.Instance{}, configError("%v", err)
 	}
+}
+
+// makeRunDir makes the directory of the sockets, which everybody may enter whatever the umask. It sees to it that
+// nobody else can put a socket in the place of ours: those who ask there, among them root, would tell and believe
+// a stranger.
+func makeRunDir(dir string) error {
+	_, before := os.Stat(dir)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return configError("make run directory: %v", err)
+	}
+	if errors.Is(before, fs.ErrNotExist) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			return configError("make run directory: %v", err)
+		}
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return configError("run directory: %v", err)
+	}
+	if info.Mode().Perm()&0o002 != 0 {
+		return configError("everybody may write the run directory %s", dir).Advise("run: chmod o-w %s, or choose another with --run-dir", dir)
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if owner := int(stat.Uid); ok && owner != 0 && owner != os.Geteuid() {
+		return configError("the run directory %s belongs to user %d, not to root or to the user of the agent", dir, owner)
+	}
+	return nil
 }
 
 // userIDs returns the ids of users, without those that are nil.

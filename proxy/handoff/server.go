@@ -59,6 +59,7 @@ type Server struct {
 	ln    *net.UnixListener
 	links sync.WaitGroup
 	slots chan struct{}
+	said  map[string]time.Time // complaints, and when
 }
 
 // Listen makes the socket, in place of one that a dead agent left. The socket is open to every local user;
@@ -109,10 +110,19 @@ func (s *Server) Serve(ctx context.Context) error {
 			}
 			continue
 		}
+		if err := s.admit(conn); err != nil {
+			if s.complain(err.Error()) {
+				s.cfg.Logger.Warn("front end refused", "err", err)
+			}
+			conn.Close()
+			continue
+		}
 		select {
 		case s.slots <- struct{}{}:
 		default:
-			s.cfg.Logger.Warn("front end turned away: too many", "limit", maxLinks)
+			if s.complain("too many") {
+				s.cfg.Logger.Warn("front end turned away: too many", "limit", maxLinks)
+			}
 			conn.Close()
 			continue
 		}
@@ -121,6 +131,34 @@ func (s *Server) Serve(ctx context.Context) error {
 			s.serveLink(ctx, conn)
 		})
 	}
+}
+
+// admit turns away whose user may not open links, before they take a place or time: the socket is open to all.
+func (s *Server) admit(conn *net.UnixConn) error {
+	cred, err := peerOf(conn)
+	if err != nil {
+		return err
+	}
+	uid := int(cred.Uid)
+	if uid == 0 || uid == os.Geteuid() || slices.Contains(s.cfg.UIDs, uid) {
+		return nil
+	}
+	why := fmt.Errorf("user %d may not hand connections over", uid)
+	newLink(conn, linkTimeout).send(message{Kind: kindRefuse, Text: why.Error()}, -1) // never waits: nothing was sent before
+	return why
+}
+
+// complain reports whether this was not said lately. It is called from Serve only.
+func (s *Server) complain(what string) bool {
+	now := time.Now()
+	if now.Sub(s.said[what]) < complainEvery {
+		return false
+	}
+	if s.said == nil || len(s.said) > 100 {
+		s.said = map[string]time.Time{}
+	}
+	s.said[what] = now
+	return true
 }
 
 // serveLink greets a front end and works its link.
@@ -152,10 +190,6 @@ func (s *Server) welcome(l *link) (*frontLink, Session, error) {
 	refuse := func(why error) (*frontLink, Session, error) {
 		l.send(message{Kind: kindRefuse, Text: why.Error()}, -1) // it is refused in any case
 		return nil, nil, fmt.Errorf("pid %d, user %d: %w", cred.Pid, cred.Uid, why)
-	}
-	uid := int(cred.Uid)
-	if uid != 0 && uid != os.Geteuid() && !slices.Contains(s.cfg.UIDs, uid) {
-		return refuse(fmt.Errorf("user %d may not hand connections over", uid))
 	}
 	hello, page, err := readHello(l, s.cfg.Logger)
 	if err != nil {
