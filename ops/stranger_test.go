@@ -100,3 +100,31 @@ func TestServer_OtherUsers(t *testing.T) {
 		t.Errorf("the agent was asked: %v", a.calls)
 	}
 }
+
+// TestChmodSocket ensures that only a socket gets another mode, not what somebody put in its place.
+func TestChmodSocket(t *testing.T) {
+	dir := t.TempDir()
+	secret, link := filepath.Join(dir, "secret"), filepath.Join(dir, "link")
+	if err := os.WriteFile(secret, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(secret, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{secret, link, filepath.Join(dir, "none")} {
+		if err := chmodSocket(path, 0o660); err == nil {
+			t.Errorf("%s is no socket", path)
+		}
+	}
+	if info, err := os.Stat(secret); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v %v", info.Mode(), err)
+	}
+	ln, err := ListenUnix(filepath.Join(dir, "s"), 0o640)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if info, err := os.Stat(filepath.Join(dir, "s")); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("mode %v %v", info.Mode(), err)
+	}
+}

@@ -100,11 +100,22 @@ func TestIdentity_Secret(t *testing.T) {
 }
 
 // TestIdentity_Rotation walks two nodes from one secret to the next: at no step do they refuse each other, a
-// connection from before lives on and is distrusted once its secret is gone, and who has the old secret alone is refused then.
+// connection from before lives on and is distrusted once its secret is gone, and who has the old secret alone is
+// refused then; with the operator's certificates, too.
 func TestIdentity_Rotation(t *testing.T) {
+	ca := trusttest.New(t)
+	for name, files := range map[string]func(string) trust.Files{
+		"minted":   func(string) trust.Files { return trust.Files{} },
+		"operator": func(name string) trust.Files { return ca.Issue(name, nil) },
+	} {
+		t.Run(name, func(t *testing.T) { rotate(t, files("n1"), files("n2")) })
+	}
+}
+
+func rotate(t *testing.T, files1, files2 trust.Files) {
 	old, next := trust.NewSecret(), trust.NewSecret()
-	n1, n2 := identity(t, "n1/a", trust.Files{}, old), identity(t, "n2/b", trust.Files{}, old)
-	former := identity(t, "n2/b", trust.Files{}, old)
+	n1, n2 := identity(t, "n1/a", files1, old), identity(t, "n2/b", files2, old)
+	former := identity(t, "n2/b", files2, old)
 	s, c := mustMeet(t, n1, n2, "n1/a", "n2/b")
 	for _, step := range []struct {
 		node    *trust.Identity

@@ -56,7 +56,7 @@ func (d *direct) listen(paths []string, owner *user.User) error {
 		}
 		gid, err := strconv.Atoi(owner.Gid)
 		if err == nil {
-			err = os.Chown(path, -1, gid)
+			err = os.Lchown(path, -1, gid) // not that of a link that somebody put there
 		}
 		if err != nil {
 			return configError("give %s to the group of %s: %v", path, owner.Username, err)
