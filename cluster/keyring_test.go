@@ -179,6 +179,37 @@ func TestNode_KeyRotation(t *testing.T) {
 	}
 }
 
+// TestNode_KeyRemovalThenHandOver ensures that raft's idle connections, which a removal has closed, cost nothing.
+func TestNode_KeyRemovalThenHandOver(t *testing.T) {
+	c := newWithFiles(t, 3)
+	ctx := t.Context()
+	n1 := c.Nodes[0]
+	inUse := trust.Fingerprint(c.Secret)
+	for range 3 {
+		next := trust.NewSecret()
+		addSecret(t, next, c.Nodes...)
+		n1.ReloadKeyring(ctx)
+		if _, err := n1.UseKey(ctx, trust.Fingerprint(next), false); err != nil {
+			t.Fatal(err)
+		}
+		leader := c.Leader()
+		to := c.Followers()[0].Config.Name
+		if _, err := n1.RemoveKey(ctx, inUse, false); err != nil {
+			t.Fatal(err)
+		}
+		inUse = trust.Fingerprint(next)
+		if err := leader.TransferLeader(ctx, to); err != nil {
+			t.Errorf("hand over after the removal: %v", err)
+		}
+		c.Eventually("the other node leads", func() error {
+			if s := n1.Status(); s.Leader != to {
+				return fmt.Errorf("%s leads", s.Leader)
+			}
+			return nil
+		})
+	}
+}
+
 // TestNode_KeyringFileReadOnly ensures that an agent which may not write its secret file switches nevertheless and
 // says what to write.
 func TestNode_KeyringFileReadOnly(t *testing.T) {

@@ -199,11 +199,12 @@ func (s *raftStream) Addr() net.Addr { return streamAddr(s.address) }
 func (s *raftStream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
-	c, err := s.dial(ctx, string(address), raftProtocol)
+	dial := func(ctx context.Context) (*session, error) { return s.dial(ctx, string(address), raftProtocol) }
+	first, err := dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return c, nil
+	return &raftConn{dial: dial, now: first}, nil
 }
 
 type streamAddr string

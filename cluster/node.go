@@ -108,7 +108,7 @@ func (n *Node) start() error {
 		return fmt.Errorf("make data directory: %w", err)
 	}
 	if err := closeToOthers(n.cfg.DataDir); err != nil {
-		return err
+		n.logger.Warn("other users may read what is in the tables", "err", err)
 	}
 	if err := n.discard(); err != nil {
 		return err
