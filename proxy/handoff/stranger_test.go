@@ -29,7 +29,7 @@ func TestServer_OtherUsers(t *testing.T) {
 	}
 	path := filepath.Join(dir, "s")
 	log := &records{}
-	srv, err := Listen(Config{Path: path, Open: newAgent("agent").open, Logger: slog.New(slog.NewTextHandler(log, nil))})
+	srv, err := Listen(Config{Path: path, Open: newAgent(t, "agent").open, Logger: slog.New(slog.NewTextHandler(log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
