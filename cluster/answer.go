@@ -22,14 +22,15 @@ type peerStatus struct {
 	AppliedIndex uint64 `json:"applied_index"`
 	LastLogIndex uint64 `json:"last_log_index,omitempty"`
 	Version      string `json:"version,omitempty"`
-	Disk         string `json:"disk,omitempty"` // why the node cannot write
+	Received     uint64 `json:"received,omitempty"` // bytes of snapshots, its own too
+	Disk         string `json:"disk,omitempty"`     // why the node cannot write
 
 	Life   string        `json:"life,omitempty"` // random, of the running process
 	Uptime time.Duration `json:"uptime,omitempty"`
 }
 
 func (n *Node) peerStatus() peerStatus {
-	s := peerStatus{ID: n.id, Formed: n.formed(), Leaving: n.leaving.Load(), AppliedIndex: n.fsm.State().Index, Version: n.cfg.Version, Life: n.life, Uptime: time.Since(n.began)}
+	s := peerStatus{ID: n.id, Formed: n.formed(), Leaving: n.leaving.Load(), AppliedIndex: n.fsm.State().Index, Version: n.cfg.Version, Received: n.received.Load(), Life: n.life, Uptime: time.Since(n.began)}
 	s.LastLogIndex, _ = n.stores.Log.Added()
 	s.LastLogIndex = max(s.LastLogIndex, s.AppliedIndex) // a snapshot leaves the log empty
 	if err := n.diskError(); err != nil {

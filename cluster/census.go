@@ -23,7 +23,7 @@ type vital struct {
 	status peerStatus
 	heard  time.Time // of its last answer; of the leader's first day, if it never answered
 	fit    time.Time // since when it has always answered, caught up and been able to write; zero when it is not
-	moved  time.Time // when its log was last seen to grow, or to want nothing
+	moved  time.Time // when its log was last seen to grow, a snapshot to arrive, or nothing to be wanting
 	answer bool      // it has answered at all
 
 	unstuck int // how often its connections were closed since its log moved
@@ -123,7 +123,7 @@ func (c *census) note(id string, status peerStatus, answered bool, commit uint64
 	if !answered {
 		return
 	}
-	if status.LastLogIndex > v.status.LastLogIndex || status.LastLogIndex >= commit || status.Disk != "" {
+	if status.LastLogIndex > v.status.LastLogIndex || status.LastLogIndex >= commit || status.Received != v.status.Received || status.Disk != "" {
 		v.moved, v.unstuck = now, 0
 	}
 	v.status, v.heard, v.answer = status, now, true

@@ -163,3 +163,27 @@ func TestNode_ForeignNamesake(t *testing.T) {
 	down.Start()
 	down.Create("t")
 }
+
+// TestNode_TwentyAgents ensures that twenty nodes in one process work, and settle on five voters.
+func TestNode_TwentyAgents(t *testing.T) {
+	c := clustertest.New(t, 1)
+	for range 19 {
+		c.Add(nil)
+	}
+	c.Eventually("twenty members, five vote", func() error {
+		members, err := c.Nodes[0].Members(context.Background())
+		if err != nil || len(members) != 20 {
+			return fmt.Errorf("%d members, %w", len(members), err)
+		}
+		return wantVoters(c, 5)()
+	})
+	c.Leader().Create("t")
+	for i, n := range c.Nodes {
+		n.WaitReady()
+		n.Put("t", fmt.Sprint(i), "v")
+	}
+	c.Agree()
+	if err := wantVoters(c, 5)(); err != nil {
+		t.Error(err)
+	}
+}

@@ -41,6 +41,7 @@ type Node struct {
 	transport *raft.NetworkTransport
 	raft      *raft.Raft
 	raftEnded chan struct{} // closed when raft has ended
+	received  atomic.Uint64 // bytes of snapshots
 	gossip    *memberlist.Memberlist
 	keyring   *memberlist.Keyring // of the gossip
 	writer    *writer
@@ -147,7 +148,7 @@ func (n *Node) start() error {
 		MaxRPCsInFlight:       1, // pipelining can deadlock (hashicorp/raft issues 611 and 612)
 		ServerAddressProvider: (*addresses)(n),
 	})
-	if n.raft, err = raft.NewRaft(n.raftConfig(), n.fsm, n.stores.Log.ForRaft(), n.stores.Stable, n.stores.Snapshots, mainLoopTransport{n.transport, n}); err != nil {
+	if n.raft, err = raft.NewRaft(n.raftConfig(), n.fsm, n.stores.Log.ForRaft(), n.stores.Stable, countedSnapshots{n.stores.Snapshots, &n.received}, mainLoopTransport{n.transport, n}); err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
 	n.observe()

@@ -1,0 +1,35 @@
+package cluster
+
+import (
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+)
+
+// countedSnapshots counts the bytes that go into snapshots: a node that is sent one grows no log meanwhile, and
+// is not stuck.
+type countedSnapshots struct {
+	raft.SnapshotStore
+	bytes *atomic.Uint64
+}
+
+// Create implements raft.SnapshotStore.
+func (s countedSnapshots) Create(version raft.SnapshotVersion, index, term uint64, configuration raft.Configuration, configurationIndex uint64, trans raft.Transport) (raft.SnapshotSink, error) {
+	sink, err := s.SnapshotStore.Create(version, index, term, configuration, configurationIndex, trans)
+	if err != nil {
+		return nil, err
+	}
+	return countedSink{sink, s.bytes}, nil
+}
+
+type countedSink struct {
+	raft.SnapshotSink
+	bytes *atomic.Uint64
+}
+
+// Write implements io.Writer.
+func (s countedSink) Write(b []byte) (int, error) {
+	n, err := s.SnapshotSink.Write(b)
+	s.bytes.Add(uint64(n))
+	return n, err
+}
