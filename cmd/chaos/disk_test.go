@@ -167,15 +167,17 @@ type diskNode struct {
 }
 
 var (
-	_ fs.NodeWrapChilder = (*diskNode)(nil)
-	_ fs.NodeCreater     = (*diskNode)(nil)
-	_ fs.NodeOpener      = (*diskNode)(nil)
-	_ fs.NodeMkdirer     = (*diskNode)(nil)
-	_ fs.NodeUnlinker    = (*diskNode)(nil)
-	_ fs.NodeRmdirer     = (*diskNode)(nil)
-	_ fs.NodeRenamer     = (*diskNode)(nil)
-	_ fs.NodeSetattrer   = (*diskNode)(nil)
-	_ fs.NodeFsyncer     = (*diskNode)(nil)
+	_ fs.NodeWrapChilder    = (*diskNode)(nil)
+	_ fs.NodeCreater        = (*diskNode)(nil)
+	_ fs.NodeOpener         = (*diskNode)(nil)
+	_ fs.NodeMkdirer        = (*diskNode)(nil)
+	_ fs.NodeUnlinker       = (*diskNode)(nil)
+	_ fs.NodeRmdirer        = (*diskNode)(nil)
+	_ fs.NodeRenamer        = (*diskNode)(nil)
+	_ fs.NodeSetattrer      = (*diskNode)(nil)
+	_ fs.NodeFsyncer        = (*diskNode)(nil)
+	_ fs.NodeOpendirHandler = (*diskNode)(nil)
+	_ fs.FileFsyncdirer     = (*diskDir)(nil)
 )
 
 // WrapChild implements fs.NodeWrapChilder.
@@ -331,15 +333,38 @@ func (n *diskNode) Setattr(ctx context.Context, fh fs.FileHandle, in *fuse.SetAt
 	return n.LoopbackNode.Setattr(ctx, nil, in, out)
 }
 
-// Fsync implements fs.NodeFsyncer.
+// Fsync implements fs.NodeFsyncer, for files.
 func (n *diskNode) Fsync(_ context.Context, fh fs.FileHandle, _ uint32) syscall.Errno {
-	if f, ok := fh.(*diskFile); ok {
-		return n.disk.fsync(f.fd, false)
+	f, ok := fh.(*diskFile)
+	if !ok {
+		return syscall.EINVAL
 	}
-	dir, err := os.Open(n.path())
+	return n.disk.fsync(f.fd, false)
+}
+
+// A diskDir is an open directory: the stream of the file system below, whose fsyncs are the disk's.
+type diskDir struct {
+	fs.FileReaddirenter
+	fs.FileSeekdirer
+	fs.FileReleasedirer
+	node *diskNode
+}
+
+// OpendirHandle implements fs.NodeOpendirHandler.
+func (n *diskNode) OpendirHandle(ctx context.Context, flags uint32) (fs.FileHandle, uint32, syscall.Errno) {
+	below, out, errno := n.LoopbackNode.OpendirHandle(ctx, flags)
+	if errno != 0 {
+		return nil, 0, errno
+	}
+	return &diskDir{below.(fs.FileReaddirenter), below.(fs.FileSeekdirer), below.(fs.FileReleasedirer), n}, out, 0
+}
+
+// Fsyncdir implements fs.FileFsyncdirer.
+func (d *diskDir) Fsyncdir(context.Context, uint32) syscall.Errno {
+	dir, err := os.Open(d.node.path())
 	if err != nil {
 		return fs.ToErrno(err)
 	}
 	defer dir.Close()
-	return n.disk.fsync(int(dir.Fd()), true)
+	return d.node.disk.fsync(int(dir.Fd()), true)
 }
