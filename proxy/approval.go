@@ -99,6 +99,15 @@ func (a *Approval) Allows(table string) bool {
 	return a.allRaft && strings.HasPrefix(table, dict.RaftType+":")
 }
 
+// names reports whether the operator has approved the table by its name.
+func (a *Approval) names(table string) bool {
+	if a == nil {
+		return false
+	}
+	_, ok := a.tables[table]
+	return ok
+}
+
 // Tables returns the approved tables, in no order.
 func (a *Approval) Tables() []string {
 	tables := make([]string, 0, len(a.tables))

@@ -36,22 +36,30 @@ type conn struct {
 	approved *Approval // for which opened holds
 	opened   map[string]*handle
 	*gated   // nil for a connection that no other server gets
+
+	tally           *tally
+	arrived         time.Time // when what is being served was received
+	lookups, writes int       // in out, with this much to be counted when it is sent
 }
 
 // A handle is a table as one connection knows it.
 type handle struct {
 	name   string // maptype:mapname
+	raft   string // name of the raft table; empty for local tables
 	table  Table  // nil for local tables
 	denied bool
 	bad    bool // not a table name
+
+	tally *tableTally
+	named bool // it is counted by its name, if there may be one more
 }
 
 // ServeConn serves one connection of the process pid, 0 when that is not known. It returns when the client
 // has gone or broke the limits, or when ctx has ended and the request at hand is answered. It does not close
 // nc.
 func (s *Server) ServeConn(ctx context.Context, nc net.Conn, svc *Service, pid int) {
-	svc.Counters.Connections.Add(1)
-	c := s.newConn(nc, svc, pid)
+	c := s.newConn(nc, svc, pid, true)
+	defer s.counting.end(c.tally)
 	stop := endReading(ctx, nc)
 	defer stop()
 	if c.announce() {
@@ -59,8 +67,12 @@ func (s *Server) ServeConn(ctx context.Context, nc net.Conn, svc *Service, pid i
 	}
 }
 
-func (s *Server) newConn(nc net.Conn, svc *Service, pid int) *conn {
-	return &conn{s: s, svc: svc, Conn: nc, pid: pid, in: make([]byte, 0, readSize)}
+// newConn begins with a connection, whose tally is to be ended. fresh says that no other server has had it.
+func (s *Server) newConn(nc net.Conn, svc *Service, pid int, fresh bool) *conn {
+	return &conn{
+		s: s, svc: svc, Conn: nc, pid: pid, in: make([]byte, 0, readSize),
+		tally: s.counting.begin(svc.Name, fresh), arrived: time.Now(),
+	}
 }
 
 // endReading makes reading end with ctx; a request that is being served goes on to its reply.
@@ -117,6 +129,7 @@ func (c *conn) receive(ctx context.Context) (more, clean bool) {
 		n, err = c.Read(space)
 	}
 	c.in = c.in[:len(c.in)+n]
+	c.arrived = time.Now()
 	if partial && err == nil {
 		c.SetReadDeadline(time.Time{})
 		if ctx.Err() != nil {
@@ -173,7 +186,9 @@ func (c *conn) flush() bool {
 	if len(c.out) == 0 {
 		return true
 	}
-	c.SetWriteDeadline(time.Now().Add(c.s.cfg.RequestTimeout))
+	now := time.Now()
+	c.observe(now)
+	c.SetWriteDeadline(now.Add(c.s.cfg.RequestTimeout))
 	_, err := c.Write(c.out)
 	if cap(c.out) > keepReply {
 		c.out = nil
@@ -188,7 +203,11 @@ func (c *conn) flush() bool {
 // serveList answers one list, which is parsed into c.list.
 func (c *conn) serveList(raw []byte) {
 	r := &c.req
-	switch r.parse(&c.list, c.svc.Modern) {
+	verdict := r.parse(&c.list, c.svc.Modern)
+	if verdict != serve {
+		c.tally.malformed.Add(1)
+	}
+	switch verdict {
 	case ignore:
 		c.s.notices.warn(c.logger(), "not a request", "service", c.svc.Name, "pid", c.pid)
 		return
@@ -201,18 +220,19 @@ func (c *conn) serveList(raw []byte) {
 		c.out = r.appendReply(c.out, statusBad, nil, nil)
 		return
 	}
+	h := c.open(r.table)
 	if (r.op == opUpdate || r.op == opDelete) && !c.svc.Write {
-		c.svc.Counters.Denied.Add(1)
+		h.tally.denied.Add(1)
 		c.s.notices.warn(c.logger(), "refusing "+dict.TrimProxy(string(r.table))+" "+r.op.String()+" request on non-proxywrite service", "service", c.svc.Name)
 		c.out = r.appendReply(c.out, statusDeny, nil, nil)
 		return
 	}
-	h := c.open(r.table)
 	switch {
 	case h.bad:
+		c.tally.malformed.Add(1)
 		c.out = r.appendReply(c.out, statusBad, nil, nil)
 	case h.denied:
-		c.deny(h.name)
+		c.deny(h)
 		c.out = r.appendReply(c.out, statusDeny, nil, nil)
 	case h.table == nil:
 		c.forward(h, raw)
@@ -247,6 +267,10 @@ func (c *conn) open(name []byte) *handle {
 	case c.svc.Passthrough == nil:
 		h.denied = true
 	}
+	if err == nil && !h.bad && parsed.Type == dict.RaftType && dict.CheckTableName(parsed.Map) == nil {
+		h.raft = parsed.Map
+	}
+	c.tallyFor(h)
 	if c.opened == nil {
 		c.opened = map[string]*handle{}
 	}
@@ -255,8 +279,9 @@ func (c *conn) open(name []byte) *handle {
 }
 
 // deny counts and logs a refused table in the words of proxymap(8), so that what greps for them goes on.
-func (c *conn) deny(table string) {
-	c.svc.Counters.Denied.Add(1)
+func (c *conn) deny(h *handle) {
+	h.tally.denied.Add(1)
+	table := h.name
 	parameter, access := c.svc.parameter()
 	if c.approved.Allows(table) {
 		c.s.notices.warn(c.logger(), "no way to local table: \""+table+"\"; "+c.svc.Hint, "service", c.svc.Name)
@@ -273,12 +298,13 @@ func (c *conn) forward(h *handle, raw []byte) {
 	defer cancel()
 	out, err := c.svc.Passthrough.Forward(ctx, c.out, raw)
 	if err == nil {
+		c.tally.passed.Add(1)
 		c.out = out
 		return
 	}
+	c.tally.notPassed.Add(1)
 	c.out = c.out[:before]
 	c.s.notices.warn(c.logger(), "local table not answered by the stock service", "service", c.svc.Name, "table", h.name, "err", err)
-	c.svc.Counters.Retries.Add(1)
 	r := &c.req
 	if r.op == opOpen {
 		r.flags = r.instance&^(dict.Fixed|dict.Pattern) | kindOf(h.name)
@@ -301,7 +327,6 @@ func kindOf(table string) dict.Flags {
 
 func (c *conn) serveRaft(h *handle) {
 	r := &c.req
-	counters := &c.svc.Counters
 	switch r.op {
 	case opOpen:
 		r.flags = c.openFlags(h.table.Kind())
@@ -310,21 +335,20 @@ func (c *conn) serveRaft(h *handle) {
 		}
 		c.out = r.appendReply(c.out, statusOK, nil, nil)
 	case opLookup:
-		counters.Lookups.Add(1)
 		value, s := c.lookup(h)
-		if s == statusOK {
-			counters.Hits.Add(1)
-		}
+		c.count(h, s)
 		c.out = r.appendReply(c.out, s, nil, value)
 	case opUpdate:
-		counters.Updates.Add(1)
-		c.out = r.appendReply(c.out, c.update(h), nil, nil)
+		s := c.update(h)
+		c.count(h, s)
+		c.out = r.appendReply(c.out, s, nil, nil)
 	case opDelete:
-		counters.Deletes.Add(1)
-		c.out = r.appendReply(c.out, c.remove(h), nil, nil)
+		s := c.remove(h)
+		c.count(h, s)
+		c.out = r.appendReply(c.out, s, nil, nil)
 	case opSequence:
-		counters.Sequences.Add(1)
 		key, value, s := c.sequence(h)
+		c.count(h, s)
 		c.out = r.appendReply(c.out, s, key, value)
 	}
 }
@@ -441,9 +465,6 @@ func (c *conn) sequence(h *handle) (key, value []byte, s status) {
 // failed logs why a request could not be served and returns its status.
 func (c *conn) failed(h *handle, err error) status {
 	s := statusOf(err)
-	if s == statusRetry {
-		c.svc.Counters.Retries.Add(1)
-	}
 	c.s.notices.warn(c.logger(), c.req.op.String()+" not served", "service", c.svc.Name, "table", h.name, "err", err)
 	return s
 }

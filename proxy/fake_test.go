@@ -30,6 +30,7 @@ type table struct {
 	always  string            // the value of every key
 	err     error             // of every access
 	block   bool              // writes wait for their deadline
+	blocked chan<- struct{}   // told when one does, if not nil
 }
 
 func newTables() *tables { return &tables{m: map[string]*table{}} }
@@ -95,6 +96,9 @@ func (t *table) Kind() dict.Flags { return t.kind }
 
 func (t *table) Update(ctx context.Context, key, value []byte) error {
 	if t.block {
+		if t.blocked != nil {
+			t.blocked <- struct{}{}
+		}
 		<-ctx.Done()
 		return dict.ErrUnknownOutcome
 	}

@@ -35,7 +35,8 @@ type Gate interface {
 // ended or the gate is shut. When it returns false the client has gone, or nothing can be known of where it
 // stands: the connection is to be closed. nc must be a socket.
 func (s *Server) ServeHandover(ctx context.Context, nc net.Conn, svc *Service, pid int, h *Handover) (clean bool) {
-	c := s.newConn(nc, svc, pid)
+	c := s.newConn(nc, svc, pid, !h.Announced)
+	defer s.counting.end(c.tally)
 	sc, ok := nc.(syscall.Conn)
 	if !ok {
 		return false
@@ -53,7 +54,6 @@ func (s *Server) ServeHandover(ctx context.Context, nc net.Conn, svc *Service, p
 		if !c.enter() {
 			return true
 		}
-		svc.Counters.Connections.Add(1)
 		if !c.announce() {
 			return false
 		}

@@ -51,7 +51,6 @@ type Service struct {
 	Logger *slog.Logger // nil: the server's; a front end's writes to Postfix's log as well
 
 	approved atomic.Pointer[Approval]
-	Counters Counters
 }
 
 // Approve replaces the tables that the service may open. Connections see it with their next request.
@@ -65,11 +64,6 @@ func (s *Service) parameter() (name, access string) {
 	return "proxy_read_maps", "read-only"
 }
 
-// Counters count what a service did since it began.
-type Counters struct {
-	Lookups, Hits, Updates, Deletes, Sequences, Denied, Retries, Connections atomic.Uint64
-}
-
 // Config says how a Server works. Zero values take the defaults.
 type Config struct {
 	Tables         Tables
@@ -81,9 +75,10 @@ type Config struct {
 
 // A Server serves proxymap connections. Its methods may be called from any goroutine.
 type Server struct {
-	cfg     Config
-	cursors cursors
-	notices notices
+	cfg      Config
+	cursors  cursors
+	notices  notices
+	counting counting
 
 	ctx      context.Context
 	cancel   context.CancelFunc

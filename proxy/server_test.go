@@ -268,7 +268,8 @@ func TestServer_WriteDeadline(t *testing.T) {
 // connections.
 func TestServer_Stops(t *testing.T) {
 	set := newTables()
-	set.set("t", table{entries: map[string]string{}, block: true})
+	blocked := make(chan struct{}, 1)
+	set.set("t", table{entries: map[string]string{}, block: true, blocked: blocked})
 	s := proxy.New(proxy.Config{Tables: set, WriteTimeout: 300 * time.Millisecond})
 	defer s.Close()
 	svc := &proxy.Service{Name: "proxywrite", Write: true}
@@ -288,9 +289,7 @@ func TestServer_Stops(t *testing.T) {
 		c.want("status|0|flags|16||")
 	}
 	busy.send("request|update|table|raft:t|flags|0|key|a|value|1||")
-	for svc.Counters.Updates.Load() == 0 {
-		runtime.Gosched()
-	}
+	<-blocked
 	cancel()
 	busy.want("status|2||")
 	busy.closed()

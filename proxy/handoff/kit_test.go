@@ -35,15 +35,17 @@ func within(t *testing.T, limit time.Duration, what string, ok func() error) {
 }
 
 // answers are the tables of an agent: the value of each key is the agent's name and the key. A key that
-// begins with "slow" waits for slow, if there is one.
+// begins with "slow" says so to waits and then waits for slow, if there is one.
 type answers struct {
-	name string
-	slow chan struct{}
+	name  string
+	slow  chan struct{}
+	waits chan<- struct{}
 }
 
 func (a answers) Table(string) proxy.Table { return a }
 func (a answers) Lookup(key []byte) ([]byte, bool, error) {
 	if a.slow != nil && strings.HasPrefix(string(key), "slow") {
+		a.waits <- struct{}{}
 		<-a.slow
 	}
 	return []byte(a.name + " " + string(key)), true, nil
