@@ -104,6 +104,8 @@ func (n *Node) request(ctx context.Context, from string, kind byte, payload []by
 		return n.checkpoints()
 	case askDiscard:
 		return nil, n.discardAsked(from, payload)
+	case askReach:
+		return n.reachAsked(payload)
 	case askKeyring:
 		return n.keyringAsked(from, payload)
 	default:

@@ -19,6 +19,7 @@ const (
 	EventVoterReplaced    = "voter_replaced"    // a dead voter lost its vote to a stand-by
 	EventVoterPromoted    = "voter_promoted"
 	EventElection         = "election" // this node became the leader
+	EventStranger         = "stranger" // a connection was refused, of somebody without the secret or a certificate
 )
 
 // alarms are what a leader has against servers, by id.
@@ -72,7 +73,7 @@ func (n *Node) Events() map[string]uint64 {
 	counts := map[string]uint64{}
 	for _, name := range []string{
 		EventDiskFailing, EventDiskSlow, EventDiskStuck, EventTransferStuck, EventReplicationStuck, EventSnapshotLoop,
-		EventDigestMismatch, EventHealed, EventVoterReplaced, EventVoterPromoted, EventElection,
+		EventDigestMismatch, EventHealed, EventVoterReplaced, EventVoterPromoted, EventElection, EventStranger,
 	} {
 		counts[name] = 0
 	}

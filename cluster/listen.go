@@ -33,6 +33,8 @@ type port struct {
 	handle   func(ctx context.Context, from string, kind byte, payload []byte) (answer byte, body []byte)
 
 	refusals  repeats // by host
+	strangers strangers
+	count     func(event string)
 	lobby     *lobby
 	sessions  sessions // of both directions, of raft and of node requests
 	raftConns chan net.Conn
@@ -46,7 +48,7 @@ func listen(bind string, identity *trust.Identity, logger *slog.Logger) (*port, 
 	if err != nil {
 		return nil, err
 	}
-	p := &port{ln: ln, identity: identity, logger: logger, raftConns: make(chan net.Conn), lobby: newLobby(maxHandshakes)}
+	p := &port{ln: ln, identity: identity, logger: logger, count: func(string) {}, raftConns: make(chan net.Conn), lobby: newLobby(maxHandshakes)}
 	p.refusals.most = 20
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p, nil
@@ -90,6 +92,10 @@ func (p *port) serve() {
 // refused writes of a handshake that failed, once in a while for each network and never much in all.
 func (p *port) refused(from net.Addr, err error) {
 	network := networkOf(from)
+	if isStranger(err) && p.ctx.Err() == nil {
+		p.strangers.note(network)
+		p.count(EventStranger)
+	}
 	if p.ctx.Err() != nil || errors.Is(err, net.ErrClosed) || p.refusals.again(network) {
 		return
 	}

@@ -140,6 +140,7 @@ func (n *Node) start() error {
 		return err
 	}
 	n.port.handle = n.answer
+	n.port.count = n.events.add
 	n.peers = newPeers(n.port)
 	n.writer = newWriter(n)
 	n.proposer = newProposer(n)

@@ -32,6 +32,7 @@ type Status struct {
 	LastContact               time.Duration // since the leader was heard of; 0 on the leader
 	Address, Gossip           string
 	Warnings                  []string
+	Vitals
 }
 
 // Status returns the node's own state. It never waits.
@@ -41,7 +42,7 @@ func (n *Node) Status() Status {
 	s := Status{
 		Name: n.cfg.Name, ID: n.id, State: strings.ToLower(n.raft.State().String()), Leader: nameOf(string(leader)),
 		Term: n.raft.CurrentTerm(), AppliedIndex: max(state.Index, n.raft.AppliedIndex()), CommitIndex: max(state.Index, n.raft.CommitIndex()), LastLogIndex: n.raft.LastIndex(),
-		Tables: state.Tables(), Address: n.port.address, Gossip: n.GossipAddress(), Ready: true,
+		Tables: state.Tables(), Address: n.port.address, Gossip: n.GossipAddress(), Ready: true, Vitals: n.vitals(),
 	}
 	for _, id := range n.voters() {
 		s.Voters = append(s.Voters, nameOf(id))
@@ -70,6 +71,8 @@ func (n *Node) Status() Status {
 	}
 	s.Warnings = append(s.Warnings, n.alarms.all()...)
 	s.Warnings = append(s.Warnings, n.identity.Warnings()...)
+	s.Warnings = append(s.Warnings, s.Vitals.warnings(len(s.Voters))...)
+	s.Warnings = append(s.Warnings, n.port.strangersWarning()...)
 	if err := n.fsm.Err(); err != nil {
 		s.Warnings = append(s.Warnings, err.Error())
 	}

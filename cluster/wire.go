@@ -33,6 +33,8 @@ const (
 	askCheckpoints = 7 // nothing; answer: JSON []fsm.Checkpoint
 	askDiscard     = 8 // JSON discardOrder; answer: nothing
 
+	askReach = 9 // JSON reachQuestion; answer: JSON reachAnswer
+
 	askKeyring = 16 // JSON keyringOrder; answer: JSON KeyringMember
 
 	answerOK        = 0

@@ -149,6 +149,15 @@ func (i *Identity) Warnings() []string {
 	return m.operator.warnings(time.Now())
 }
 
+// CertificateEnd returns when the operator's certificate, or one above it, ends; the zero Time without one.
+func (i *Identity) CertificateEnd() time.Time {
+	m := i.now.Load()
+	if m.operator == nil {
+		return time.Time{}
+	}
+	return m.operator.end
+}
+
 // Trusts reports whether a connection would still be admitted: the authority of the other end, and the secret
 // that it proved, are accepted still.
 func (i *Identity) Trusts(c *Conn) bool {
