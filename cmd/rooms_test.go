@@ -18,7 +18,7 @@ var mayImport = map[string][]string{
 	"fsm":     {"postraft/dict", "github.com/hashicorp/raft", "google.golang.org/protobuf/encoding/protowire", "github.com/zeebo/xxh3"},
 	"cluster": {"postraft/fsm", "postraft/dict", "github.com/hashicorp", "go.etcd.io/bbolt", "google.golang.org/protobuf/encoding/protowire", "golang.org/x"},
 	"proxy":   {"postraft/dict", "golang.org/x/sys"},
-	"ops":     {"postraft/dict", "golang.org/x/sys"},
+	"ops":     {"postraft/dict", "golang.org/x/sys", "github.com/prometheus/client_golang"},
 }
 
 // TestRooms_ImportOneWay ensures that each room imports only what the table allows, so that proxy and

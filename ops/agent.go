@@ -22,6 +22,14 @@ type Membership interface {
 	Status() Status
 	Members(ctx context.Context) ([]Member, error)
 
+	// Reach waits until this node, or with all every member that is alive, shows the entry of an index in its
+	// tables, and returns how far each is. When ctx ends first, what it returns says who lags.
+	Reach(ctx context.Context, index uint64, all bool) []Reached
+
+	// Index returns an index such that tables that show its entry show every change that was answered here before
+	// the call.
+	Index() uint64
+
 	// Join makes the node look for its cluster at these gossip addresses, HOST or HOST:PORT.
 	Join(ctx context.Context, addresses []string) error
 

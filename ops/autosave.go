@@ -30,6 +30,7 @@ type AutoSnapshots struct {
 	Logger *slog.Logger
 
 	saved, failed atomic.Uint64
+	current       atomic.Int64 // when the newest snapshot was last known to hold all, in seconds of Unix time; 0 if never
 }
 
 const (
@@ -41,6 +42,16 @@ const (
 
 // Counts returns how many snapshots were saved, and how many could not be.
 func (a *AutoSnapshots) Counts() (saved, failed uint64) { return a.saved.Load(), a.failed.Load() }
+
+// Current returns when the newest snapshot was last known to hold all changes: when it was saved, or when it was
+// found that nothing has changed since. It is the zero Time on a node that has not led yet.
+func (a *AutoSnapshots) Current() time.Time {
+	seconds := a.current.Load()
+	if seconds == 0 {
+		return time.Time{}
+	}
+	return time.Unix(seconds, 0)
+}
 
 // Run saves snapshots until ctx ends. When the last one was saved is read from the names of the files, so it
 // survives a restart.
@@ -90,7 +101,12 @@ func (a *AutoSnapshots) due(s Status) (bool, error) {
 	if age < 0 {
 		return true, nil // the clock has jumped
 	}
-	return age >= a.Every && index != tablesVersion(s), nil
+	unchanged := index == tablesVersion(s)
+	if unchanged {
+		at = time.Now()
+	}
+	a.current.Store(at.Unix())
+	return age >= a.Every && !unchanged, nil
 }
 
 // tablesVersion is the index of the last change of any table.
@@ -127,6 +143,7 @@ func (a *AutoSnapshots) save(ctx context.Context, s Status) error {
 		return err
 	}
 	a.saved.Add(1)
+	a.current.Store(began.Unix())
 	a.Logger.Info("automatic snapshot saved", "file", filepath.Join(a.Dir, name), "bytes", size, "took", time.Since(began).Round(time.Millisecond))
 	files, err := a.files()
 	if err != nil {

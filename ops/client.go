@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -27,19 +28,30 @@ type Client struct {
 	path    string
 	timeout time.Duration
 	http    *http.Client
+	index   atomic.Uint64
 }
 
 // NewClient returns a client of the agent whose admin.sock is at path. timeout is what the agent is given for
 // each request; for a stream the client waits as long for each part.
 func NewClient(path string, timeout time.Duration) *Client {
 	dialer := net.Dialer{Timeout: min(timeout, 5*time.Second)}
-	return &Client{path, timeout, &http.Client{Transport: &http.Transport{
+	return &Client{path: path, timeout: timeout, http: &http.Client{Transport: &http.Transport{
 		DisableKeepAlives:  true,
 		DisableCompression: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "unix", path)
 		},
 	}}}
+}
+
+// Index returns the index of the newest change that this client was told of: tables that show its entry show the
+// change. It is 0 before there was one.
+func (c *Client) Index() uint64 { return c.index.Load() }
+
+// changed keeps the index of a change.
+func (c *Client) changed(index uint64) {
+	for old := c.index.Load(); index > old && !c.index.CompareAndSwap(old, index); old = c.index.Load() {
+	}
 }
 
 // WithTimeout returns a client of the same agent with another timeout.
@@ -175,6 +187,13 @@ func (c *Client) Members(ctx context.Context) (members []Member, err error) {
 	return members, c.do(ctx, request{method: "GET", path: "/v1/members", into: &members})
 }
 
+// Reach waits until the node, or with all every member that is alive, shows the entry of an index in its tables,
+// and returns how far each is when they do or the time is over.
+func (c *Client) Reach(ctx context.Context, index uint64, all bool) (list []Reached, err error) {
+	q := url.Values{"index": {strconv.FormatUint(index, 10)}, "all": {strconv.FormatBool(all)}}
+	return list, c.do(ctx, request{method: "GET", path: "/v1/reach", query: q, into: &list})
+}
+
 // Join makes the node join the cluster of the members at these gossip addresses.
 func (c *Client) Join(ctx context.Context, addresses []string) error {
 	return c.do(ctx, request{method: "POST", path: "/v1/join", json: joinRequest{addresses}, changes: true})
@@ -211,12 +230,12 @@ func table(name string) url.Values { return url.Values{"name": {name}} }
 func (c *Client) CreateTable(ctx context.Context, name, typ string) error {
 	q := table(name)
 	q.Set("type", typ)
-	return c.do(ctx, request{method: "POST", path: "/v1/table", query: q, changes: true, write: true})
+	return c.change(ctx, request{method: "POST", path: "/v1/table", query: q})
 }
 
 // DropTable removes a table.
 func (c *Client) DropTable(ctx context.Context, name string) error {
-	return c.do(ctx, request{method: "DELETE", path: "/v1/table", query: table(name), changes: true, write: true})
+	return c.change(ctx, request{method: "DELETE", path: "/v1/table", query: table(name)})
 }
 
 // Get returns the value of a key.
@@ -227,8 +246,16 @@ func (c *Client) Get(ctx context.Context, name string, key []byte, consistent bo
 
 // Put writes an entry.
 func (c *Client) Put(ctx context.Context, name string, key, value []byte) error {
-	return c.do(ctx, request{method: "POST", path: "/v1/table/put", query: table(name),
-		json: entryRequest{Key: key, Value: value}, changes: true, write: true})
+	return c.change(ctx, request{method: "POST", path: "/v1/table/put", query: table(name), json: entryRequest{Key: key, Value: value}})
+}
+
+// change makes a request that is answered with Changed.
+func (c *Client) change(ctx context.Context, q request) error {
+	var done Changed
+	q.into, q.changes, q.write = &done, true, true
+	err := c.do(ctx, q)
+	c.changed(done.Index)
+	return err
 }
 
 // Delete removes an entry; found says whether there was one.
@@ -236,6 +263,7 @@ func (c *Client) Delete(ctx context.Context, name string, key []byte) (found boo
 	var d Deleted
 	err = c.do(ctx, request{method: "POST", path: "/v1/table/delete", query: table(name),
 		json: entryRequest{Key: key}, into: &d, changes: true, write: true})
+	c.changed(d.Index)
 	return d.Found, err
 }
 
@@ -255,7 +283,9 @@ func (c *Client) Import(ctx context.Context, name string, opts ImportOptions, en
 	q.Set("type", opts.Type)
 	q.Set("merge", strconv.FormatBool(opts.Merge))
 	q.Set("dry_run", strconv.FormatBool(opts.DryRun))
-	return result, c.send(ctx, entries, request{method: "POST", path: "/v1/table/import", query: q, into: &result, changes: !opts.DryRun, write: !opts.DryRun})
+	err = c.send(ctx, entries, request{method: "POST", path: "/v1/table/import", query: q, into: &result, changes: !opts.DryRun, write: !opts.DryRun})
+	c.changed(result.Index)
+	return result, err
 }
 
 // Diff calls emit for each change that an import of entries would make.
@@ -299,5 +329,6 @@ func (c *Client) RestoreSnapshot(ctx context.Context, r io.Reader, names []strin
 	var restored Restored
 	err := c.do(ctx, request{method: "POST", path: "/v1/snapshot", query: url.Values{"table": names},
 		body: io.NopCloser(r), into: &restored, changes: true, write: true})
+	c.changed(restored.Index)
 	return restored.Tables, err
 }

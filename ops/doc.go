@@ -10,6 +10,7 @@
 //
 //	GET    /v1/status                        Status
 //	GET    /v1/members                       []Member
+//	GET    /v1/reach?index=I&all=true        []Reached, when all have, or at the end of the time
 //	POST   /v1/join                          joinRequest
 //	POST   /v1/leave
 //	POST   /v1/remove                        nameRequest
@@ -20,10 +21,10 @@
 //	POST   /v1/keyring/remove                keyRequest -> []KeyringMember
 //	GET    /v1/tables                        []TableInfo
 //	GET    /v1/table?name=T                  TableInfo
-//	POST   /v1/table?name=T&type=hash        makes an empty table
-//	DELETE /v1/table?name=T                  drops it
+//	POST   /v1/table?name=T&type=hash        makes an empty table -> Changed
+//	DELETE /v1/table?name=T                  drops it -> Changed
 //	POST   /v1/table/get?name=T              entryRequest -> Value
-//	POST   /v1/table/put?name=T              entryRequest
+//	POST   /v1/table/put?name=T              entryRequest -> Changed
 //	POST   /v1/table/delete?name=T           entryRequest -> Deleted
 //	GET    /v1/table/entries?name=T&prefix=P entry stream; P in URL-safe base64
 //	POST   /v1/table/import?name=T           entry stream -> ImportResult; &type=hash&merge=true&dry_run=true

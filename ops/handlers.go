@@ -62,6 +62,22 @@ func (h *handlers) members(w http.ResponseWriter, r *http.Request) error {
 	return sendJSON(w, members)
 }
 
+func (h *handlers) reach(w http.ResponseWriter, r *http.Request) error {
+	text := r.URL.Query().Get("index")
+	index, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return Errorf(Usage, "index=%q: want a number", text)
+	}
+	all, err := flag(r, "all")
+	if err != nil {
+		return err
+	}
+	return sendJSON(w, h.agent.Reach(r.Context(), index, all))
+}
+
+// changed answers a change that has been made.
+func (h *handlers) changed(w http.ResponseWriter) error { return sendJSON(w, Changed{h.agent.Index()}) }
+
 func (h *handlers) join(w http.ResponseWriter, r *http.Request) error {
 	var req joinRequest
 	if err := readJSON(w, r, &req); err != nil {
@@ -145,7 +161,7 @@ func (h *handlers) createTable(w http.ResponseWriter, r *http.Request) error {
 	if err := h.agent.CreateTable(r.Context(), name, typ); err != nil {
 		return err
 	}
-	return sendJSON(w, struct{}{})
+	return h.changed(w)
 }
 
 func (h *handlers) dropTable(w http.ResponseWriter, r *http.Request) error {
@@ -156,7 +172,7 @@ func (h *handlers) dropTable(w http.ResponseWriter, r *http.Request) error {
 	if err := h.agent.DropTable(r.Context(), name); err != nil {
 		return noTableIsNotFound(err)
 	}
-	return sendJSON(w, struct{}{})
+	return h.changed(w)
 }
 
 // noTableIsNotFound is for requests about tables: there a missing one is the answer, and not in the way of it.
@@ -200,7 +216,7 @@ func (h *handlers) put(w http.ResponseWriter, r *http.Request) error {
 	if err := h.agent.Put(r.Context(), name, req.Key, req.Value); err != nil {
 		return err
 	}
-	return sendJSON(w, struct{}{})
+	return h.changed(w)
 }
 
 func (h *handlers) delete(w http.ResponseWriter, r *http.Request) error {
@@ -216,7 +232,7 @@ func (h *handlers) delete(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return sendJSON(w, Deleted{found})
+	return sendJSON(w, Deleted{found, h.agent.Index()})
 }
 
 func (h *handlers) entries(w http.ResponseWriter, r *http.Request) error {
@@ -285,6 +301,9 @@ func (h *handlers) importTable(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	result.Table, result.DryRun = name, opts.DryRun
+	if !opts.DryRun {
+		result.Index = h.agent.Index()
+	}
 	return sendJSON(w, result)
 }
 
@@ -328,7 +347,7 @@ func (h *handlers) restoreSnapshot(w http.ResponseWriter, r *http.Request) error
 	if err != nil {
 		return err
 	}
-	return sendJSON(w, Restored{restored})
+	return sendJSON(w, Restored{restored, h.agent.Index()})
 }
 
 type countingWriter struct {

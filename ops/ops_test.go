@@ -45,6 +45,10 @@ func (a *fakeAgent) Status() Status {
 func (a *fakeAgent) Members(context.Context) ([]Member, error) {
 	return []Member{{Name: "n1", Role: "voter", Leader: true, Alive: "alive"}}, a.call("members")
 }
+func (a *fakeAgent) Reach(_ context.Context, index uint64, all bool) []Reached {
+	return []Reached{{Name: "n1", AppliedIndex: index, Reached: all}}
+}
+func (a *fakeAgent) Index() uint64 { return 42 }
 func (a *fakeAgent) Join(_ context.Context, addresses []string) error {
 	return a.call("join " + strings.Join(addresses, ","))
 }
@@ -210,6 +214,9 @@ func TestClient_EveryRequest(t *testing.T) {
 	check("status", s.Name+" "+s.State, "n1 leader", err)
 	members, err := c.Members(ctx)
 	check("members", members, []Member{{Name: "n1", Role: "voter", Leader: true, Alive: "alive"}}, err)
+	reached, err := c.Reach(ctx, 1<<63, true)
+	check("reach", reached, []Reached{{Name: "n1", AppliedIndex: 1 << 63, Reached: true}}, err)
+	check("index before a change", c.Index(), 0, nil)
 	check("join", nil, nil, c.Join(ctx, []string{"h1", "h2:99"}))
 	check("leave", nil, nil, c.Leave(ctx))
 	check("remove", nil, nil, c.Remove(ctx, "n3"))
@@ -225,6 +232,7 @@ func TestClient_EveryRequest(t *testing.T) {
 	v, err = c.Get(ctx, "t", []byte("nosuch"), false)
 	check("get nothing", v.Found, false, err)
 	check("put", nil, nil, c.Put(ctx, "t", []byte("k\xff"), []byte("")))
+	check("index after a change", c.Index(), 42, nil)
 	found, err := c.Delete(ctx, "t", []byte("k\xff"))
 	check("delete", found, true, err)
 	found, err = c.Delete(ctx, "t", []byte("k\xff"))
@@ -239,7 +247,7 @@ func TestClient_EveryRequest(t *testing.T) {
 	})
 	check("diff", strings.Join(changes, "|"), `a "1" "1" false false|new "" "" true false|gone "" "" false true`, err)
 	result, err := c.Import(ctx, "t", ImportOptions{Type: "hash", Merge: true}, pairs("x", "1", "y", strings.Repeat("v", dict.MaxValueLen)))
-	check("import", result, ImportResult{Table: "t", Added: 2}, err)
+	check("import", result, ImportResult{Table: "t", Added: 2, Index: 42}, err)
 	var snap bytes.Buffer
 	err = c.SaveSnapshot(ctx, &snap)
 	check("save", snap.Len(), 800000, err)

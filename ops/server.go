@@ -156,6 +156,7 @@ func (s *Server) handler() http.Handler {
 	for pattern, f := range map[string]handlerFunc{
 		"GET /v1/status":           h.status,
 		"GET /v1/members":          h.members,
+		"GET /v1/reach":            h.reach,
 		"POST /v1/join":            h.join,
 		"POST /v1/leave":           h.leave,
 		"POST /v1/remove":          h.remove,

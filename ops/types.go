@@ -2,23 +2,30 @@ package ops
 
 // Status is what a node knows of itself.
 type Status struct {
-	Name         string      `json:"name"`
-	ID           string      `json:"id"`
-	Version      string      `json:"version"`
-	State        string      `json:"state"`  // leader, follower, candidate
-	Leader       string      `json:"leader"` // name; empty when none is known
-	Term         uint64      `json:"term"`
-	AppliedIndex uint64      `json:"applied_index"`
-	CommitIndex  uint64      `json:"commit_index"`
-	LastLogIndex uint64      `json:"last_log_index"`
-	Ready        bool        `json:"ready"` // lookups are answered
-	NotReady     string      `json:"not_ready,omitempty"`
-	Voters       []string    `json:"voters"`
-	Tables       []TableInfo `json:"tables"`
-	LastContact  float64     `json:"last_contact_seconds"` // since the leader was heard of; 0 on the leader
-	Address      string      `json:"address"`
-	Gossip       string      `json:"gossip"`
-	Warnings     []string    `json:"warnings,omitempty"`
+	Name          string      `json:"name"`
+	ID            string      `json:"id"`
+	Version       string      `json:"version"`
+	State         string      `json:"state"`  // leader, follower, candidate
+	Leader        string      `json:"leader"` // name; empty when none is known
+	Term          uint64      `json:"term"`
+	AppliedIndex  uint64      `json:"applied_index"`
+	CommitIndex   uint64      `json:"commit_index"`
+	LastLogIndex  uint64      `json:"last_log_index"`
+	Ready         bool        `json:"ready"` // lookups are answered
+	NotReady      string      `json:"not_ready,omitempty"`
+	Voters        []string    `json:"voters"`
+	Tables        []TableInfo `json:"tables"`
+	LastContact   float64     `json:"last_contact_seconds"` // since the leader was heard of; 0 on the leader
+	Address       string      `json:"address"`
+	Gossip        string      `json:"gossip"`
+	Warnings      []string    `json:"warnings"`
+	Role          string      `json:"role"`            // voter, nonvoter; empty while it is no member
+	LastContactMS int64       `json:"last_contact_ms"` // LastContact again, or the time since the start without any
+	TablesIndex   uint64      `json:"tables_index"`    // of the newest change that the tables show
+	Behind        uint64      `json:"behind"`          // entries known to be committed that they do not show yet
+	VotersWanted  int         `json:"voters_wanted"`
+	Alive         []string    `json:"alive"`  // members that gossip calls alive, by name
+	Failed        []string    `json:"failed"` // those that it does not
 }
 
 // Member is a server of the cluster, or a node on its way to become one.
@@ -31,6 +38,16 @@ type Member struct {
 	Alive        string `json:"alive"` // alive, failed, left
 	Version      string `json:"version"`
 	AppliedIndex uint64 `json:"applied_index"` // 0 when the member did not answer
+}
+
+// Reached is how far a member is on its way to an index.
+type Reached struct {
+	Name         string `json:"name"`
+	ID           string `json:"id"`
+	Alive        string `json:"alive"`         // alive, or failed: then it is not waited for
+	AppliedIndex uint64 `json:"applied_index"` // 0 when the member did not answer
+	Reached      bool   `json:"reached"`
+	Error        string `json:"error,omitempty"` // why it did not answer
 }
 
 // TableInfo describes a table.
@@ -58,6 +75,7 @@ type ImportResult struct {
 	Removed   int    `json:"removed"`
 	Unchanged int    `json:"unchanged"`
 	Version   uint64 `json:"version"`
+	Index     uint64 `json:"index,omitempty"` // see Changed; not of a dry run
 	DryRun    bool   `json:"dry_run"`
 }
 
@@ -70,14 +88,21 @@ type Value struct {
 	Value []byte `json:"value"`
 }
 
+// Changed answers a change. Tables that show the entry of this index show the change.
+type Changed struct {
+	Index uint64 `json:"index"`
+}
+
 // Deleted answers a delete.
 type Deleted struct {
-	Found bool `json:"found"`
+	Found bool   `json:"found"`
+	Index uint64 `json:"index"` // see Changed
 }
 
 // Restored answers the restore of a snapshot.
 type Restored struct {
 	Tables []string `json:"tables"`
+	Index  uint64   `json:"index"` // see Changed
 }
 
 type joinRequest struct {

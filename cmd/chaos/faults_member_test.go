@@ -180,7 +180,7 @@ func (s *site) scratch(ctx context.Context) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.args = []string{"agent", "--config", os.DevNull, "--name", n.name, "--data-dir", n.dataDir(), "--run-dir", n.runDir(),
+	n.args = []string{"agent", "--config", os.DevNull, "--name", n.name, "--data-dir", n.dataDir(), "--run-dir", n.runDir(), "--http", "",
 		"--bind", ports[0], "--gossip", ports[1], "--bootstrap-expect", "1", "--secret-file", filepath.Join(s.dir, "secret"), "--approve-all-raft"}
 	if err := errors.Join(n.clock.set(0), n.start()); err != nil {
 		return nil, err

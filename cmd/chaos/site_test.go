@@ -111,7 +111,7 @@ func (s *site) configure(t *testing.T, namespaces bool) {
 	}
 	for i, n := range s.nodes {
 		others := slices.Concat(gossips[:i], gossips[i+1:])
-		n.args = []string{"agent", "--config", os.DevNull, "--name", n.name, "--data-dir", n.dataDir(), "--run-dir", n.runDir(),
+		n.args = []string{"agent", "--config", os.DevNull, "--name", n.name, "--data-dir", n.dataDir(), "--run-dir", n.runDir(), "--http", "",
 			"--bind", binds[i], "--gossip", gossips[i], "--join", strings.Join(others, ","),
 			"--bootstrap-expect", fmt.Sprint(nodeCount), "--voters", fmt.Sprint(nodeCount), "--secret-file", filepath.Join(s.dir, "secret"),
 			"--proxymap-socket", n.socket("proxymap"), "--proxywrite-socket", n.socket("proxywrite"),

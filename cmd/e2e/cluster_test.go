@@ -138,7 +138,7 @@ func newCluster(t *testing.T) []*node {
 		}
 		account.own(t, n.dir)
 		gossip := fmt.Sprintf("127.0.0.1:%d", freePort(t))
-		n.args = []string{"agent", "--name", n.name, "--data-dir", filepath.Join(n.dir, "data"), "--run-dir", n.runDir(),
+		n.args = []string{"agent", "--name", n.name, "--data-dir", filepath.Join(n.dir, "data"), "--run-dir", n.runDir(), "--http", "",
 			"--bind", fmt.Sprintf("127.0.0.1:%d", freePort(t)), "--gossip", gossip,
 			"--secret-file", secret, "--bootstrap-expect", "3",
 			"--proxymap-socket", n.socket("proxymap"), "--proxywrite-socket", n.socket("proxywrite"),

@@ -52,17 +52,36 @@ func tableInfos(tables []fsm.TableInfo) []ops.TableInfo {
 
 func (o operated) Status() ops.Status {
 	s := o.node.Status()
-	voters := s.Voters
-	if voters == nil {
-		voters = []string{}
-	}
 	return ops.Status{
 		Name: s.Name, ID: s.ID, Version: version, State: s.State, Leader: s.Leader, Term: s.Term,
 		AppliedIndex: s.AppliedIndex, CommitIndex: s.CommitIndex, LastLogIndex: s.LastLogIndex,
-		Ready: s.Ready, NotReady: s.NotReady, Voters: voters, Tables: tableInfos(s.Tables),
-		LastContact: s.LastContact.Seconds(), Address: s.Address, Gossip: s.Gossip, Warnings: s.Warnings,
+		Ready: s.Ready, NotReady: s.NotReady, Voters: list(s.Voters), Tables: tableInfos(s.Tables),
+		LastContact: s.LastContact.Seconds(), LastContactMS: s.Staleness.Milliseconds(), Address: s.Address, Gossip: s.Gossip, Warnings: list(s.Warnings),
+		Role: s.Role, TablesIndex: s.TablesIndex, Behind: s.Behind, VotersWanted: s.VotersWanted, Alive: list(s.Alive), Failed: list(s.Failed),
 	}
 }
+
+// list is a list that JSON shows as one even when it is empty.
+func list(words []string) []string {
+	if words == nil {
+		return []string{}
+	}
+	return words
+}
+
+func (o operated) Reach(ctx context.Context, index uint64, all bool) []ops.Reached {
+	var list []ops.Reached
+	for _, r := range o.node.Reach(ctx, index, all) {
+		out := ops.Reached{Name: r.Name, ID: r.ID, Alive: r.Alive, AppliedIndex: r.AppliedIndex, Reached: r.Reached}
+		if r.Err != nil {
+			out.Error = r.Err.Error()
+		}
+		list = append(list, out)
+	}
+	return list
+}
+
+func (o operated) Index() uint64 { return o.node.TablesIndex() }
 
 func (o operated) Members(ctx context.Context) ([]ops.Member, error) {
 	members, err := o.node.Members(ctx)

@@ -72,6 +72,8 @@ type agent struct {
 	proxy   *proxy.Server
 	read    *direct
 	write   *direct
+	auto    *ops.AutoSnapshots // nil: off
+	web     *web               // of all lives of the process; nil: off
 
 	tasks  sync.WaitGroup
 	failed chan error // why something that should run for ever ended
@@ -100,12 +102,16 @@ func (a *app) runAgent(ctx context.Context, s *settings) error {
 			return configError("%v", err)
 		}
 	}
+	if g.web, err = openWeb(s, log); err != nil {
+		return err
+	}
+	defer g.web.close()
 	for {
 		if err = g.live(ctx, hup); !errors.Is(err, cluster.ErrRestart) || ctx.Err() != nil {
 			return err
 		}
 		log.Warn("agent begins anew", "reason", err)
-		g = &agent{app: a, settings: s, level: g.level, log: log, failed: make(chan error, 8)}
+		g = &agent{app: a, settings: s, level: g.level, log: log, web: g.web, failed: make(chan error, 8)}
 	}
 }
 
@@ -118,6 +124,7 @@ func (g *agent) live(ctx context.Context, hup <-chan os.Signal) error {
 	serving, stopServing := context.WithCancel(context.Background())
 	defer stopServing()
 	g.serve(serving)
+	g.web.show(watched{g.node, g.proxy, g.auto})
 	g.log.Info("agent runs", "node", g.settings.name, "version", version, "run_dir", g.settings.runDir)
 	g.notify("READY=1")
 	err := g.wait(ctx, hup)
@@ -125,7 +132,9 @@ func (g *agent) live(ctx context.Context, hup <-chan os.Signal) error {
 		g.notify("STOPPING=1")
 		signal.Reset(os.Interrupt, syscall.SIGTERM) // the second one ends the process at once
 	}
-	return errors.Join(err, g.stop(stopServing))
+	err = errors.Join(err, g.stop(stopServing))
+	g.web.hide()
+	return err
 }
 
 // open starts the node and opens all sockets.
@@ -186,8 +195,8 @@ func (g *agent) approve(s *settings, instance proxy.Instance) {
 func (g *agent) serve(ctx context.Context) {
 	g.tasks.Go(func() { trim(ctx) })
 	if s := g.settings; s.snapshotDir != "" {
-		auto := &ops.AutoSnapshots{Dir: s.snapshotDir, Every: s.snapshotEvery, Keep: s.snapshotKeep, Source: operated{g.node}, Logger: g.log}
-		g.tasks.Go(func() { auto.Run(ctx) })
+		g.auto = &ops.AutoSnapshots{Dir: s.snapshotDir, Every: s.snapshotEvery, Keep: s.snapshotKeep, Source: operated{g.node}, Logger: g.log}
+		g.tasks.Go(func() { g.auto.Run(ctx) })
 	}
 	g.task(g.admin.Serve)
 	g.task(func() error {

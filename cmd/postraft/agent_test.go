@@ -139,7 +139,7 @@ func TestAgent_Refused(t *testing.T) {
 	c := cli{t, dir}
 	run := func(args ...string) result {
 		return c.run(append([]string{"agent", "--config", os.DevNull, "--data-dir", filepath.Join(dir, "data"), "--run-dir", filepath.Join(dir, "run"),
-			"--bind", clustertest.FreePort(t), "--gossip", clustertest.FreePort(t)}, args...)...)
+			"--bind", clustertest.FreePort(t), "--gossip", clustertest.FreePort(t), "--http", ""}, args...)...)
 	}
 	c.failed(run("--secret-file", secret), exitConfig, []string{"postraft: agent: ", secret, "others may access", "chmod o= "})
 	c.failed(run("--secret-file", secret+".none"), exitConfig, []string{"no such file", "postraft keygen"})

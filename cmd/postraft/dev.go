@@ -25,6 +25,8 @@ const (
 	devPatience = 30 * time.Second
 	devTable    = "virtual_alias"
 	devBasePort = 17950
+
+	portsPerNode = 3
 )
 
 // devSource is the sample table.
@@ -44,7 +46,8 @@ func (a *app) devCmd() *cobra.Command {
 		Long: `Starts agents n1 to nN on loopback as child processes, with all their files below DIR: nI/data, nI/run with the
 sockets admin.sock, handoff.sock, proxymap and proxywrite (all raft tables are approved there), nI/agent.log, and one
 secret. It needs no root, no Postfix and no configuration. Node I listens on the ports P+2I-2 and P+2I-1. Without
---dir the files go to a temporary directory, and with the end of the command they are gone.`,
+--dir the files go to a temporary directory, and with the end of the command they are gone. Its metrics and a page for a
+browser are on port P+2N+I-1.`,
 		Args: want(0, 0),
 		RunE: action(func(ctx context.Context, _ []string) error {
 			if nodes < 1 || nodes > 9 {
@@ -128,14 +131,14 @@ func (d *dev) choosePorts(nodes int) (int, error) {
 		base, _ = strconv.Atoi(strings.TrimSpace(string(b)))
 	}
 	if base != 0 {
-		if base < 1 || base+2*nodes > 1<<16 {
-			return 0, ops.Errorf(ops.Usage, "--base-port %d: want room for %d ports below 65536", base, 2*nodes)
+		if base < 1 || base+portsPerNode*nodes > 1<<16 {
+			return 0, ops.Errorf(ops.Usage, "--base-port %d: want room for %d ports below 65536", base, portsPerNode*nodes)
 		}
-		if err := portsFree(base, 2*nodes); err != nil {
+		if err := portsFree(base, portsPerNode*nodes); err != nil {
 			return 0, ops.Errorf(ops.Config, "%v", err).Advise("choose other ports with --base-port")
 		}
 	} else {
-		for base = devBasePort; portsFree(base, 2*nodes) != nil; base += 20 {
+		for base = devBasePort; portsFree(base, portsPerNode*nodes) != nil; base += 30 {
 			if base > 30000 {
 				return 0, ops.Errorf(ops.Config, "no free ports from %d on", devBasePort).Advise("choose some with --base-port")
 			}
@@ -225,10 +228,11 @@ func (d *dev) cheatSheet(took time.Duration) {
   pr put %s hans@example.com hans@example.org
   %s --run-dir %s list %s
   pr table export %s
+  curl -s http://%s/metrics            # and http://%s/ in a browser
 
-`, len(d.nodes), took.Round(10*time.Millisecond), devTable, d.dir, program, n1.runDir, devTable, devTable, program, n2.runDir, devTable, devTable)
+`, len(d.nodes), took.Round(10*time.Millisecond), devTable, d.dir, program, n1.runDir, devTable, devTable, program, n2.runDir, devTable, devTable, n1.http, n1.http)
 	for _, n := range d.nodes {
-		fmt.Fprintf(d.app.out, "  %s  pid %d  %s/{admin.sock,proxymap,proxywrite}  log %s\n", n.name, n.pid(), n.runDir, n.logFile)
+		fmt.Fprintf(d.app.out, "  %s  pid %d  %s/{admin.sock,proxymap,proxywrite}  http://%s/  log %s\n", n.name, n.pid(), n.runDir, n.http, n.logFile)
 	}
 	fmt.Fprintf(d.app.out, "\nKill one with kill -9 and see what the others do. Ctrl-C ends all.\n")
 }

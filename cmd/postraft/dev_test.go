@@ -19,7 +19,7 @@ import (
 func TestDev_Cluster(t *testing.T) {
 	dir := shortDir(t)
 	began := time.Now()
-	c := startChild(t, []string{"POSTRAFT_VOTERS=nonsense, which is not for the children"}, "dev", "--dir", dir, "--base-port", strconv.Itoa(clustertest.FreePorts(t, 6)))
+	c := startChild(t, []string{"POSTRAFT_VOTERS=nonsense, which is not for the children"}, "dev", "--dir", dir, "--base-port", strconv.Itoa(clustertest.FreePorts(t, 9)))
 	at := func(i int) cli { return cli{t, filepath.Join(dir, fmt.Sprintf("n%d", i), "run")} }
 	for i := 1; i <= 3; i++ {
 		at(i).waitFor("node is ready with the sample table", func(s map[string]any) bool {

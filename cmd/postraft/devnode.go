@@ -24,6 +24,7 @@ type devNode struct {
 	program string
 	args    []string
 	runDir  string
+	http    string // address
 	logFile string
 
 	cmd  *exec.Cmd     // nil until it has started
@@ -38,9 +39,10 @@ func newDevNode(d *dev, program string, i, nodes, base int) (*devNode, error) {
 		return nil, err
 	}
 	at := func(i int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(i)) }
+	n.http = at(base + 2*nodes + i)
 	n.args = []string{
 		"agent", "--name", name, "--data-dir", filepath.Join(dir, "data"), "--run-dir", n.runDir,
-		"--bind", at(base + 2*i), "--gossip", at(base + 2*i + 1), "--secret-file", d.secret,
+		"--bind", at(base + 2*i), "--gossip", at(base + 2*i + 1), "--secret-file", d.secret, "--http", n.http,
 		"--bootstrap-expect", strconv.Itoa(nodes), "--approve-all-raft",
 		"--proxymap-socket", filepath.Join(n.runDir, "proxymap"), "--proxywrite-socket", filepath.Join(n.runDir, "proxywrite"),
 	}

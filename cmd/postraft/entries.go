@@ -63,7 +63,11 @@ func (a *app) putCmd() *cobra.Command {
 		Args:              want(3, 3),
 		ValidArgsFunction: a.tableArg,
 		RunE: action(func(ctx context.Context, args []string) error {
-			return a.client().Put(ctx, args[0], fold(args[1], exact), []byte(args[2]))
+			c := a.client()
+			if err := c.Put(ctx, args[0], fold(args[1], exact), []byte(args[2])); err != nil {
+				return err
+			}
+			return a.printIndex(c)
 		}),
 	}
 	foldFlag(cmd, &exact)
@@ -78,11 +82,15 @@ func (a *app) deleteCmd() *cobra.Command {
 		Args:              want(2, 2),
 		ValidArgsFunction: a.tableArg,
 		RunE: action(func(ctx context.Context, args []string) error {
-			found, err := a.client().Delete(ctx, args[0], fold(args[1], exact))
+			c := a.client()
+			found, err := c.Delete(ctx, args[0], fold(args[1], exact))
 			if err == nil && !found {
 				err = ops.Errorf(ops.NotFound, "there is no key %q", args[1])
 			}
-			return err
+			if err != nil {
+				return err
+			}
+			return a.printIndex(c)
 		}),
 	}
 	foldFlag(cmd, &exact)

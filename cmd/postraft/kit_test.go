@@ -212,7 +212,7 @@ func startAgentIn(t *testing.T, dir string, args ...string) *node {
 	n := &node{cli: cli{t, runDir}, dir: dir, gossip: clustertest.FreePort(t)}
 	n.child = startChild(t, []string{"POSTRAFT_CONFIG=" + os.DevNull}, append([]string{
 		"agent", "--name", "n1", "--data-dir", filepath.Join(dir, "data"), "--run-dir", runDir, "--secret-file", filepath.Join(dir, "secret"),
-		"--bind", clustertest.FreePort(t), "--gossip", n.gossip, "--heartbeat-timeout", "200ms",
+		"--bind", clustertest.FreePort(t), "--gossip", n.gossip, "--heartbeat-timeout", "200ms", "--http", "",
 	}, args...)...)
 	n.waitFor("the agent is ready", func(s map[string]any) bool { return s["ready"] == true && s["leader"] != "" })
 	return n

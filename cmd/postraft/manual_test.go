@@ -58,8 +58,8 @@ func TestManual_NamesEverything(t *testing.T) {
 func TestExamples_Parse(t *testing.T) {
 	dist := filepath.Join("..", "..", "ops", "dist")
 	s := newSettings()
-	if _, err := s.readFile(filepath.Join(dist, "postraft.cf.example"), true); err != nil {
-		t.Error(err)
+	if _, errs := s.readFile(filepath.Join(dist, "postraft.cf.example"), true); errs != nil {
+		t.Error(errs)
 	}
 	for _, name := range []string{"main.cf.example", "master.cf.example"} {
 		f, err := os.Open(filepath.Join(dist, "postfix", name))

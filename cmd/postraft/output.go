@@ -20,6 +20,14 @@ func printJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
+// printIndex prints where a change is in the log, for a script that waits until other nodes show it.
+func (a *app) printIndex(c *ops.Client) error {
+	if !a.json {
+		return nil
+	}
+	return printJSON(a.out, ops.Changed{Index: c.Index()})
+}
+
 // columns prints rows in columns.
 func columns(w io.Writer, rows [][]any) error {
 	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)

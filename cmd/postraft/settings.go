@@ -1,10 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -18,11 +16,6 @@ import (
 	"postraft/cluster/store"
 	"postraft/dict"
 	"postraft/ops"
-)
-
-const (
-	defaultConfigFile = "/etc/postraft/postraft.cf"
-	envPrefix         = "POSTRAFT_"
 )
 
 // settings are the settings of an agent.
@@ -64,12 +57,15 @@ type settings struct {
 	postfixConfig     string
 	mailVersion       string
 
+	http string
+
 	logLevel  slog.Level
 	logFormat string
 	syslog    bool
 
 	flags    *pflag.FlagSet
-	warnings []string // about the configuration, for the log
+	origin   map[string]string // where a setting comes from, by name of the flag; not there: it is the default
+	warnings []string          // about the configuration, for the log
 }
 
 // A setting is one flag. parse checks a value and returns what puts it in place.
@@ -105,8 +101,8 @@ func newSettings() *settings {
 	s := &settings{
 		name: host, dataDir: "/var/lib/postraft", runDir: defaultRunDir, bind: "0.0.0.0:7950", gossip: "0.0.0.0:7951", voters: 5,
 		secretFile: "/etc/postraft/secret", logStore: store.WAL, heartbeat: 500 * time.Millisecond, deadAfter: 10 * time.Minute, checkEvery: time.Minute,
-		snapshotEvery: time.Hour, snapshotKeep: 24, logFormat: "text",
-		flags: pflag.NewFlagSet("agent", pflag.ContinueOnError),
+		snapshotEvery: time.Hour, snapshotKeep: 24, http: "127.0.0.1:7952", logFormat: "text",
+		origin: map[string]string{}, flags: pflag.NewFlagSet("agent", pflag.ContinueOnError),
 	}
 	s.register()
 	return s
@@ -196,6 +192,12 @@ func (s *settings) register() {
 	text("passthrough-write", &s.passthroughWrite, "SOCKET", "the stock proxywrite, for local tables on the proxywrite sockets", nil)
 	text("postfix-config", &s.postfixConfig, "DIR", "the Postfix instance to ask (default postconf's own)", nil)
 	text("mail-version", &s.mailVersion, "V", "Postfix version that decides the dialect of the sockets (default the installed one's, else 3.7)", checkMailVersion)
+	text("http", &s.http, "ADDR:PORT", "/metrics, /livez, /readyz and a page for a person; empty is off", func(v string) error {
+		if v == "" {
+			return nil
+		}
+		return checkAddress(v)
+	})
 	f.Var(&setting{"LEVEL", func(v string) (func(), error) {
 		var l slog.Level
 		if err := oneOf("debug", "info", "warn", "error")(v); err != nil {
@@ -205,130 +207,6 @@ func (s *settings) register() {
 	}, func() string { return strings.ToLower(s.logLevel.String()) }}, "log-level", "debug, info, warn, error")
 	text("log-format", &s.logFormat, "text|json", "how log lines look", oneOf("text", "json"))
 	yes("syslog", &s.syslog, "log to the mail facility of syslog instead of standard error")
-}
-
-// load completes settings that came from the command line with those of the environment and of the
-// configuration file.
-func (s *settings) load(environ []string) error {
-	env := map[string]string{}
-	for _, e := range environ {
-		if k, v, ok := strings.Cut(e, "="); ok && strings.HasPrefix(k, envPrefix) {
-			env[k] = v
-		}
-	}
-	path, must := s.config, true
-	if path == "" {
-		path = env[envPrefix+"CONFIG"]
-	}
-	if path == "" {
-		path, must = defaultConfigFile, false
-	}
-	file, err := s.readFile(path, must)
-	if err != nil {
-		return err
-	}
-	s.flags.VisitAll(func(f *pflag.Flag) {
-		variable := envPrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
-		v, ok := env[variable]
-		delete(env, variable)
-		if err != nil || f.Changed {
-			return
-		}
-		if ok && !commandLineOnly(f.Name) {
-			if e := f.Value.Set(v); e != nil {
-				err = configError("environment variable %s=%q: %v", variable, v, e)
-			}
-		} else if apply, ok := file[f.Name]; ok {
-			apply()
-		}
-	})
-	if err != nil {
-		return err
-	}
-	for k := range env { // not an error: other programs name variables, too
-		s.warnings = append(s.warnings, "environment variable "+k+" is no setting of the agent")
-	}
-	if set := s.tlsCert != ""; set != (s.tlsKey != "") || set != (s.tlsCA != "") {
-		return configError("tls-cert, tls-key and tls-ca go together: give all three or none")
-	}
-	if s.name == "" {
-		return configError("this host has no name; choose one with --name")
-	}
-	return nil
-}
-
-// commandLineOnly reports whether a setting cannot stand in the file or the environment: the file does not
-// name itself, and nobody wants data discarded at every start.
-func commandLineOnly(name string) bool { return name == "config" || name == "reset" }
-
-// readFile reads the configuration file, in the syntax of main.cf, and checks all that it says. It returns
-// what puts each setting in place.
-func (s *settings) readFile(path string, must bool) (map[string]func(), error) {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) && !must {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, configError("read configuration: %v", err)
-	}
-	defer f.Close()
-	values, lines := map[string]func(){}, map[string]int{}
-	for line, err := range dict.LogicalLines(f) {
-		if err != nil {
-			return nil, configError("%s: %v", path, err)
-		}
-		if line.Comment {
-			continue
-		}
-		name, value, ok := strings.Cut(string(line.Text), "=")
-		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
-		if !ok || line.Orphan || name == "" {
-			return nil, configError("%s line %d: want: name = value", path, line.Line)
-		}
-		flag := s.flags.Lookup(strings.ReplaceAll(name, "_", "-"))
-		if flag == nil || strings.Contains(name, "-") || commandLineOnly(flag.Name) {
-			return nil, configError("%s line %d: there is no setting %q", path, line.Line, name).Advise("see: postraft agent --help, or postraft.cf(5)")
-		}
-		apply, err := flag.Value.(*setting).parse(value)
-		if err != nil {
-			return nil, configError("%s line %d: %s = %s: %v", path, line.Line, name, value, err)
-		}
-		if earlier, twice := lines[flag.Name]; twice {
-			s.warnings = append(s.warnings, fmt.Sprintf("%s line %d: %s overrides line %d", path, line.Line, name, earlier))
-		}
-		values[flag.Name], lines[flag.Name] = apply, line.Line
-	}
-	return values, nil
-}
-
-// reload reads environment and file again, with the same command line.
-func (s *settings) reload(environ []string) (*settings, error) {
-	next := newSettings()
-	var err error
-	s.flags.VisitAll(func(f *pflag.Flag) {
-		if f.Changed { // on the command line: what comes from elsewhere does not mark the flag
-			err = cmp.Or(err, next.flags.Set(f.Name, f.Value.String()))
-		}
-	})
-	if err == nil {
-		err = next.load(environ)
-	}
-	return next, err
-}
-
-// fixed lists the settings that differ and need a restart.
-func (s *settings) fixed(next *settings) []string {
-	var names []string
-	s.flags.VisitAll(func(f *pflag.Flag) {
-		switch f.Name {
-		case "log-level", "proxy-read-maps", "proxy-write-maps", "approve-all-raft", "mail-version", "postfix-config":
-		default:
-			if next.flags.Lookup(f.Name).Value.String() != f.Value.String() {
-				names = append(names, f.Name)
-			}
-		}
-	})
-	return names
 }
 
 func configError(format string, args ...any) *ops.Error {

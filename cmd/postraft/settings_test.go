@@ -113,8 +113,8 @@ func TestSettings_Warnings(t *testing.T) {
 // TestSettings_NoFile ensures that only a file that was asked for must be there.
 func TestSettings_NoFile(t *testing.T) {
 	s := newSettings()
-	if _, err := s.readFile("/nonexistent/postraft.cf", false); err != nil {
-		t.Errorf("default file that is not there: %v", err)
+	if _, errs := s.readFile("/nonexistent/postraft.cf", false); errs != nil {
+		t.Errorf("default file that is not there: %v", errs)
 	}
 	if err := s.load([]string{"POSTRAFT_CONFIG=/nonexistent/postraft.cf"}); err == nil {
 		t.Error("named file that is not there: no error")

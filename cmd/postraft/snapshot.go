@@ -165,9 +165,11 @@ first. Without --table the cluster has the tables of the snapshot afterwards and
 		Args: want(1, 1),
 		RunE: action(func(ctx context.Context, args []string) error {
 			var restored []string
+			var client *ops.Client
 			err := a.withFile(args[0], func(in io.Reader, size int64) (err error) {
 				bar := a.progress("sending", size, true)
-				restored, err = a.bulkClient(max(size, 0)).RestoreSnapshot(ctx, io.TeeReader(in, bar), tables)
+				client = a.bulkClient(max(size, 0))
+				restored, err = client.RestoreSnapshot(ctx, io.TeeReader(in, bar), tables)
 				bar.done()
 				return err
 			})
@@ -175,7 +177,7 @@ first. Without --table the cluster has the tables of the snapshot afterwards and
 				return err
 			}
 			if a.json {
-				return printJSON(a.out, ops.Restored{Tables: restored})
+				return printJSON(a.out, ops.Restored{Tables: restored, Index: client.Index()})
 			}
 			for _, name := range restored {
 				fmt.Fprintf(a.out, "%s: restored\n", name)

@@ -33,8 +33,12 @@ func (a *app) tableCreateCmd() *cobra.Command {
 			if err := dict.CheckTableType(typ); err != nil {
 				return err
 			}
-			if err := a.client().CreateTable(ctx, args[0], typ); err != nil {
+			c := a.client()
+			if err := c.CreateTable(ctx, args[0], typ); err != nil {
 				return err
+			}
+			if a.json {
+				return a.printIndex(c)
 			}
 			return a.say("%s: created; Postfix names it proxy:%s:%s", args[0], dict.RaftType, args[0])
 		}),
@@ -87,8 +91,12 @@ func (a *app) tableDropCmd() *cobra.Command {
 		Args:              want(1, 1),
 		ValidArgsFunction: a.tableArg,
 		RunE: action(func(ctx context.Context, args []string) error {
-			if err := a.client().DropTable(ctx, args[0]); err != nil {
+			c := a.client()
+			if err := c.DropTable(ctx, args[0]); err != nil {
 				return err
+			}
+			if a.json {
+				return a.printIndex(c)
 			}
 			return a.say("%s: dropped", args[0])
 		}),
