@@ -172,7 +172,7 @@ func TestStatus_Fields(t *testing.T) {
 	if s["name"] != "n1" || s["state"] != "leader" || s["leader"] != "n1" || s["ready"] != true || fmt.Sprint(s["voters"]) != "[n1]" || len(s["tables"].([]any)) != 1 {
 		t.Errorf("status: %v", s)
 	}
-	if out := n.ok("status"); !strings.Contains(out, "state    leader, term ") || !strings.Contains(out, "\na      hash  0 ") {
+	if out := n.ok("status"); !strings.Contains(out, "role     voter, leader, term ") || !strings.Contains(out, "\na      hash  0 ") {
 		t.Errorf("status: %s", out)
 	}
 	var members []map[string]any
