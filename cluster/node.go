@@ -206,25 +206,39 @@ func (n *Node) raftConfig() *raft.Config {
 // serverID returns the id of the data directory, made once: a host with a new disk is a new server, so that
 // it cannot vote twice under one id.
 func serverID(dir, name string) (string, error) {
-	path := filepath.Join(dir, "id")
-	b, err := os.ReadFile(path)
-	if err == nil {
-		id := strings.TrimSpace(string(b))
-		if owner, _, ok := strings.Cut(id, "/"); !ok || owner != name {
-			return "", fmt.Errorf("%s says %q, this node is called %q: use its own data directory, or its old name", path, id, name)
-		}
-		return id, nil
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("read node id: %w", err)
+	if id, err := readID(dir, name); err != nil || id != "" {
+		return id, err
 	}
 	var random [8]byte
 	rand.Read(random[:])
 	id := name + "/" + hex.EncodeToString(random[:])
-	if err := store.WriteFile(path, []byte(id+"\n")); err != nil {
+	if err := store.WriteFile(filepath.Join(dir, "id"), []byte(id+"\n")); err != nil {
 		return "", fmt.Errorf("write node id: %w", err)
 	}
 	return id, nil
+}
+
+// readID returns the id of the data directory, nothing where it has none yet.
+func readID(dir, name string) (string, error) {
+	path := filepath.Join(dir, "id")
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read node id: %w", err)
+	}
+	id := strings.TrimSpace(string(b))
+	if owner, _, ok := strings.Cut(id, "/"); !ok || owner != name {
+		return "", fmt.Errorf("%s says %q, this node is called %q: use its own data directory, or its old name", path, id, name)
+	}
+	return id, nil
+}
+
+// CheckDataDir fails where Open would not take a data directory for the node of this name. It changes nothing.
+func CheckDataDir(dir, name string) error {
+	_, err := readID(dir, name)
+	return err
 }
 
 // nameOf returns the node's name in a server id.

@@ -45,7 +45,11 @@ comes before the environment, and that before the file. SIGHUP reads the file ag
 that are approved on the sockets change at once, and so do the secrets in the secret file and the certificates.`,
 		Args: want(0, 0),
 		RunE: action(func(ctx context.Context, _ []string) error {
-			if err := s.load(a.environ); err != nil {
+			err := s.load(a.environ)
+			if s.checkConfig {
+				return a.checkConfig(ctx, s, err)
+			}
+			if err != nil {
 				return err
 			}
 			return a.runAgent(ctx, s)

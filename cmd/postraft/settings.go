@@ -42,6 +42,7 @@ type settings struct {
 	deadAfter       time.Duration
 	checkEvery      time.Duration
 	reset           bool
+	checkConfig     bool
 
 	snapshotDir   string
 	snapshotEvery time.Duration
@@ -183,6 +184,7 @@ func (s *settings) register() {
 	duration("snapshot-every", &s.snapshotEvery, time.Second, "how often, if anything has changed")
 	number("snapshot-keep", &s.snapshotKeep, 1, "how many of them to keep")
 	yes("reset", &s.reset, "discard this node's data and take it from the cluster again; on the command line only")
+	yes("check-config", &s.checkConfig, "check the configuration, print what is in effect, and start nothing; on the command line only")
 	list("proxymap-socket", &s.proxymapSockets, "PATH", "serve proxymap there, without master(8); repeatable")
 	list("proxywrite-socket", &s.proxywriteSockets, "PATH", "serve proxywrite there, without master(8); repeatable")
 	text("proxy-read-maps", &s.readMaps, "LIST", "tables approved on the proxymap sockets (default Postfix's own)", nil)
