@@ -26,6 +26,9 @@ const asPostraft = "TEST_AS_POSTRAFT"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asPostraft) != "" {
+		if dev := os.Getenv(withDev); dev != "" {
+			mountDev(dev)
+		}
 		main()
 	}
 	os.Setenv(asPostraft, "1") // for child processes
@@ -150,7 +153,13 @@ func (o *output) String() string {
 
 func startChild(t *testing.T, env []string, args ...string) *child {
 	t.Helper()
+	return startChildWith(t, nil, env, args...)
+}
+
+func startChildWith(t *testing.T, attr *syscall.SysProcAttr, env []string, args ...string) *child {
+	t.Helper()
 	c := &child{t: t, cmd: exec.Command(os.Args[0], args...), done: make(chan struct{})}
+	c.cmd.SysProcAttr = attr
 	c.cmd.Env = append(os.Environ(), env...)
 	c.cmd.Stdout, c.cmd.Stderr = &c.out, &c.out
 	if err := c.cmd.Start(); err != nil {
