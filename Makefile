@@ -8,6 +8,7 @@ MANDIR     = $(DESTDIR)$(PREFIX)/share/man
 UNITDIR    = $(DESTDIR)/lib/systemd/system
 USERSDIR   = $(DESTDIR)/usr/lib/sysusers.d
 DOCDIR     = $(DESTDIR)$(PREFIX)/share/doc/postraft
+SHAREDIR   = $(DESTDIR)$(PREFIX)/share/postraft
 # Postfix starts services from its daemon directory only (master(5)).
 DAEMONDIR ?= $(shell postconf -h daemon_directory 2>/dev/null || echo /usr/lib/postfix/sbin)
 
@@ -70,13 +71,16 @@ fuzz:
 	done
 
 install: build
-	install -d $(SBINDIR) $(MANDIR)/man1 $(MANDIR)/man5 $(MANDIR)/man8 $(UNITDIR) $(USERSDIR) $(DOCDIR)
+	install -d $(SBINDIR) $(MANDIR)/man1 $(MANDIR)/man5 $(MANDIR)/man7 $(MANDIR)/man8 $(UNITDIR) $(USERSDIR) $(DOCDIR) $(SHAREDIR)/grafana $(SHAREDIR)/prometheus
 	install -m 755 bin/postraft bin/postraft-proxymap $(SBINDIR)
 	install -m 644 ops/dist/man/*.1 $(MANDIR)/man1
 	install -m 644 ops/dist/man/*.5 $(MANDIR)/man5
+	sed 's|/usr/local/share|$(PREFIX)/share|' ops/dist/man/postraft-metrics.7 > $(MANDIR)/man7/postraft-metrics.7
 	install -m 644 ops/dist/man/*.8 $(MANDIR)/man8
 	sed 's|/usr/local/sbin|$(PREFIX)/sbin|' ops/dist/postraft.service > $(UNITDIR)/postraft.service
 	install -m 644 ops/dist/postraft.sysusers.conf $(USERSDIR)/postraft.conf
+	install -m 644 ops/dist/grafana/postraft.json $(SHAREDIR)/grafana
+	sed 's|/usr/local/share|$(PREFIX)/share|' ops/dist/prometheus/postraft.rules.yml > $(SHAREDIR)/prometheus/postraft.rules.yml
 	install -m 644 README.md ops/dist/postraft.cf.example ops/dist/postfix/*.example $(DOCDIR)
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	bin/postraft completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/postraft
