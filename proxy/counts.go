@@ -39,7 +39,7 @@ type Results struct{ OK, NoKey, Retry, Config uint64 }
 
 // LatencyBounds are the upper bounds of the buckets of a Latency.
 var LatencyBounds = [...]time.Duration{
-	10 * time.Microsecond, 50 * time.Microsecond, 100 * time.Microsecond, 250 * time.Microsecond,
+	5 * time.Microsecond, 10 * time.Microsecond, 50 * time.Microsecond, 100 * time.Microsecond, 250 * time.Microsecond,
 	time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond, 10 * time.Millisecond, 25 * time.Millisecond,
 	100 * time.Millisecond, 500 * time.Millisecond, 2500 * time.Millisecond, 5 * time.Second,
 }

@@ -127,7 +127,7 @@ func TestSIGHUP_WhatChanges(t *testing.T) {
 	if strings.Contains(n.child.out.String(), "level=DEBUG") {
 		t.Error("debug lines before")
 	}
-	write(conf, "log_level = debug\nproxy_read_maps = proxy:raft:a proxy:raft:b\nvoters = 3\nmax_staleness = 1m\n")
+	write(conf, "log_level = debug\nproxy_read_maps = proxy:raft:a proxy:raft:b\nvoters = 3\nmax_staleness = 1m\nlog_format = json\n")
 	write(filepath.Join(dir, "secret"), first+"\n"+second+"\n")
 	n.cmd.Process.Signal(syscall.SIGHUP)
 	clustertest.Eventually(t, "what can change has changed", func() error {
@@ -136,7 +136,7 @@ func TestSIGHUP_WhatChanges(t *testing.T) {
 		}
 		n.ok("status") // which is told at this level only
 		log := n.child.out.String()
-		for _, want := range []string{"configuration read again", "changed settings wait for a restart", `settings="[max-staleness voters]"`, "level=DEBUG", "keys changed", trust.Fingerprint(second)} {
+		for _, want := range []string{"configuration read again", "changed settings wait for a restart", `settings="[log-format max-staleness voters]"`, "level=DEBUG", "keys changed", trust.Fingerprint(second)} {
 			if !strings.Contains(log, want) {
 				return fmt.Errorf("the log does not say %q", want)
 			}

@@ -142,7 +142,7 @@ func (s *settings) fixed(next *settings) []string {
 	var names []string
 	s.flags.VisitAll(func(f *pflag.Flag) {
 		switch f.Name {
-		case "log-level", "proxy-read-maps", "proxy-write-maps", "approve-all-raft", "mail-version", "postfix-config":
+		case "log-level", "proxy-read-maps", "proxy-write-maps", "approve-all-raft", "postfix-config":
 		default:
 			if next.flags.Lookup(f.Name).Value.String() != f.Value.String() {
 				names = append(names, f.Name)
