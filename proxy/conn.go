@@ -38,7 +38,8 @@ type conn struct {
 	*gated   // nil for a connection that no other server gets
 
 	tally           *tally
-	arrived         time.Time // when what is being served was received
+	reads           uint      // so far
+	arrived         time.Time // when what is being served was received; zero while it is not timed
 	lookups, writes int       // in out, with this much to be counted when it is sent
 }
 
@@ -71,7 +72,7 @@ func (s *Server) ServeConn(ctx context.Context, nc net.Conn, svc *Service, pid i
 func (s *Server) newConn(nc net.Conn, svc *Service, pid int, fresh bool) *conn {
 	return &conn{
 		s: s, svc: svc, Conn: nc, pid: pid, in: make([]byte, 0, readSize),
-		tally: s.counting.begin(svc.Name, fresh), arrived: time.Now(),
+		tally: s.counting.begin(svc.Name, fresh),
 	}
 }
 
@@ -129,7 +130,7 @@ func (c *conn) receive(ctx context.Context) (more, clean bool) {
 		n, err = c.Read(space)
 	}
 	c.in = c.in[:len(c.in)+n]
-	c.arrived = time.Now()
+	c.timeRead()
 	if partial && err == nil {
 		c.SetReadDeadline(time.Time{})
 		if ctx.Err() != nil {
@@ -339,10 +340,12 @@ func (c *conn) serveRaft(h *handle) {
 		c.count(h, s)
 		c.out = r.appendReply(c.out, s, nil, value)
 	case opUpdate:
+		c.timeWrite()
 		s := c.update(h)
 		c.count(h, s)
 		c.out = r.appendReply(c.out, s, nil, nil)
 	case opDelete:
+		c.timeWrite()
 		s := c.remove(h)
 		c.count(h, s)
 		c.out = r.appendReply(c.out, s, nil, nil)

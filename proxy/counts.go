@@ -11,7 +11,7 @@ import (
 // Counts are what the connections of a server did since it began, for those who watch it.
 type Counts struct {
 	Services []ServiceCounts // by name
-	Lookup   Latency         // of lookups
+	Lookup   Latency         // of some lookups, see timedReads
 	Write    Latency         // of updates and deletes
 }
 

@@ -92,6 +92,9 @@ type latency struct {
 
 // observe counts n requests that took d each.
 func (l *latency) observe(d time.Duration, n int) {
+	if n == 0 {
+		return
+	}
 	bucket := 0
 	for bucket < len(LatencyBounds) && d > LatencyBounds[bucket] {
 		bucket++
@@ -139,14 +142,32 @@ func (c *conn) tallyFor(h *handle) {
 	h.tally = c.tally.table(name)
 }
 
+// A look at the clock is a hundredth of a lookup, so only one read in so many is timed, the first of each connection
+// among them. Writes, which take a thousand times as long, are all timed.
+const timedReads = 16
+
+// timeRead is called when something was received.
+func (c *conn) timeRead() {
+	c.arrived = time.Time{}
+	if c.reads%timedReads == 0 {
+		c.arrived = time.Now()
+	}
+	c.reads++
+}
+
+// timeWrite is called before a write.
+func (c *conn) timeWrite() {
+	if c.arrived.IsZero() {
+		c.arrived = time.Now()
+	}
+}
+
 // observe notes when replies are about to be sent.
 func (c *conn) observe(now time.Time) {
-	if c.lookups > 0 {
-		c.tally.lookup.observe(now.Sub(c.arrived), c.lookups)
-		c.lookups = 0
+	if c.lookups+c.writes > 0 && !c.arrived.IsZero() {
+		took := now.Sub(c.arrived)
+		c.tally.lookup.observe(took, c.lookups)
+		c.tally.write.observe(took, c.writes)
 	}
-	if c.writes > 0 {
-		c.tally.write.observe(now.Sub(c.arrived), c.writes)
-		c.writes = 0
-	}
+	c.lookups, c.writes = 0, 0
 }

@@ -45,9 +45,9 @@ func (a *app) devCmd() *cobra.Command {
 		Short: "Try it: a cluster on this machine with a sample table; Ctrl-C ends it",
 		Long: `Starts agents n1 to nN on loopback as child processes, with all their files below DIR: nI/data, nI/run with the
 sockets admin.sock, handoff.sock, proxymap and proxywrite (all raft tables are approved there), nI/agent.log, and one
-secret. It needs no root, no Postfix and no configuration. Node I listens on the ports P+2I-2 and P+2I-1. Without
---dir the files go to a temporary directory, and with the end of the command they are gone. Its metrics and a page for a
-browser are on port P+2N+I-1.`,
+secret. It needs no root, no Postfix and no configuration. Node I listens on the ports P+2I-2 and P+2I-1, and on
+P+2N+I-1 for its metrics and a page for a browser. Without --dir the files go to a temporary directory, and with the end
+of the command they are gone.`,
 		Args: want(0, 0),
 		RunE: action(func(ctx context.Context, _ []string) error {
 			if nodes < 1 || nodes > 9 {

@@ -72,7 +72,7 @@ func declare() *declared {
 		sequences: counter("sequences_total", "Steps through raft tables, by answer: ok, end, retry, config.", "service", "table", "result"),
 		denials:   counter("denials_total", "Requests denied because the table is not approved for the service, or the service does not write.", "service", "table"),
 
-		lookupSeconds: metric{desc: prometheus.NewDesc("postraft_lookup_duration_seconds", "Time from the arrival of a lookup to its reply.", nil, nil)},
+		lookupSeconds: metric{desc: prometheus.NewDesc("postraft_lookup_duration_seconds", "Time from the arrival of a lookup to its reply, of one lookup in sixteen.", nil, nil)},
 		writeSeconds:  metric{desc: prometheus.NewDesc("postraft_write_duration_seconds", "Time from the arrival of an update or delete to its reply.", nil, nil)},
 
 		connections:      gauge("proxymap_connections", "Open connections of Postfix processes.", "service"),
