@@ -12,6 +12,9 @@ import (
 	"postraft/fsm"
 )
 
+// errOtherNode says that another node than the one that was asked for has the address.
+var errOtherNode = errors.New("another node")
+
 var errLeaderChanged = errors.New("another leader was heard of")
 
 // peerStatus is what a node tells another one.

@@ -168,7 +168,7 @@ func (p *port) dial(ctx context.Context, address, protocol string) (*session, er
 	}
 	if named && c.ID != id {
 		c.Close()
-		return nil, fmt.Errorf("dial %s: it is %s, not %s", host, c.ID, id)
+		return nil, fmt.Errorf("dial %s: %w: it is %s, not %s", host, errOtherNode, c.ID, id)
 	}
 	s := p.sessions.add(c, p.identity)
 	if s == nil {

@@ -187,3 +187,32 @@ func TestNode_TwentyAgents(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestNode_RemoveKilled ensures that a node that was killed is known to be gone, and can be removed, at once.
+func TestNode_RemoveKilled(t *testing.T) {
+	c := clustertest.New(t, 4)
+	killed := c.Followers()[0]
+	killed.Kill()
+	began := time.Now()
+	members, err := c.Leader().Members(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range members {
+		if want := m.Name != killed.Config.Name; (m.Alive == cluster.Alive) != want {
+			t.Errorf("%s is %s", m.Name, m.Alive)
+		}
+	}
+	if err := c.Leader().Remove(context.Background(), killed.Config.Name); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if members, err = c.Leader().Members(context.Background()); err != nil || len(members) != 3 {
+		t.Errorf("%d members, %v: %v", len(members), err, members)
+	}
+	if err := c.Leader().Remove(context.Background(), c.Followers()[0].Config.Name); !errors.Is(err, cluster.ErrRefused) {
+		t.Errorf("a live node: %v", err)
+	}
+}

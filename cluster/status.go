@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -108,6 +110,7 @@ func (n *Node) Members(ctx context.Context) ([]Member, error) {
 		}
 		byID[m.ID] = m
 	}
+	servers := maps.Clone(byID)
 	_, leader := n.raft.LeaderWithID()
 	var asking sync.WaitGroup
 	for id, g := range n.alive() {
@@ -118,18 +121,28 @@ func (n *Node) Members(ctx context.Context) ([]Member, error) {
 		}
 		m.Alive, m.Address, m.Version, m.Leader = Alive, g.meta.Address, g.meta.Version, id == string(leader)
 		asking.Go(func() {
-			if s, err := n.statusOf(ctx, id, m.Address); err == nil {
-				m.AppliedIndex = s.AppliedIndex
+			s, err := n.statusOf(ctx, id, m.Address)
+			m.AppliedIndex = s.AppliedIndex
+			if gone(err) {
+				m.Alive = Failed
 			}
 		})
 	}
 	asking.Wait()
 	var members []Member
-	for _, m := range byID {
-		members = append(members, *m)
+	for id, m := range byID {
+		if _, server := servers[id]; server || m.Alive == Alive {
+			members = append(members, *m)
+		}
 	}
 	slices.SortFunc(members, func(a, b Member) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
 	return members, nil
+}
+
+// gone reports whether a node's port says that nobody is there, or another node: gossip takes ten seconds to learn
+// that a process was killed.
+func gone(err error) bool {
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, errOtherNode)
 }
 
 // memberID returns the id of the server with this name; of two, the one that is not alive.
@@ -212,7 +225,10 @@ func (n *Node) Remove(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if _, there := n.alive()[id]; there {
+	if m, there := n.alive()[id]; there {
+		if _, err := n.statusOf(ctx, id, m.meta.Address); gone(err) {
+			return n.askRemoval(ctx, id)
+		}
 		return fmt.Errorf("%w: %s is alive; run there: postraft leave", ErrRefused, name)
 	}
 	return n.askRemoval(ctx, id)

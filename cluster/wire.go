@@ -3,7 +3,6 @@ package cluster
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -133,7 +132,10 @@ func (p *peers) ask(ctx context.Context, address string, kind byte, payload []by
 	}
 	c, err := p.port.dial(ctx, address, nodeProtocol)
 	if err != nil {
-		return nil, cmp.Or(unknown, fmt.Errorf("%w: %w", errNotLeader, err))
+		if unknown != nil {
+			return nil, fmt.Errorf("%w; then %w", unknown, err)
+		}
+		return nil, fmt.Errorf("%w: %w", errNotLeader, err)
 	}
 	body, err := p.roundtrip(ctx, &peerConn{session: c, r: bufio.NewReader(c)}, address, kind, payload)
 	if err != nil && unknown != nil {
