@@ -76,6 +76,7 @@ install: build
 	install -m 644 ops/dist/man/*.1 $(MANDIR)/man1
 	install -m 644 ops/dist/man/*.5 $(MANDIR)/man5
 	sed 's|/usr/local/share|$(PREFIX)/share|' ops/dist/man/postraft-metrics.7 > $(MANDIR)/man7/postraft-metrics.7
+	install -m 644 ops/dist/man/postraft-operations.7 $(MANDIR)/man7
 	install -m 644 ops/dist/man/*.8 $(MANDIR)/man8
 	sed 's|/usr/local/sbin|$(PREFIX)/sbin|' ops/dist/postraft.service > $(UNITDIR)/postraft.service
 	install -m 644 ops/dist/postraft.sysusers.conf $(USERSDIR)/postraft.conf
