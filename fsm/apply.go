@@ -2,7 +2,9 @@ package fsm
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"time"
 
 	"postraft/dict"
 	"postraft/fsm/packed"
@@ -69,6 +71,8 @@ type apply struct {
 	owned       bool
 	editors     map[string]*editor
 	doubt       *doubt
+	time        time.Time // of the entry
+	records     []Record  // for the history
 }
 
 type editor struct {
@@ -157,9 +161,11 @@ func (a *apply) body(c *Command) Result {
 	case c.Create != nil:
 		return a.create(c.Create)
 	case c.Drop != nil:
-		if _, ok := a.tables[c.Drop.Name]; !ok {
+		t, ok := a.tables[c.Drop.Name]
+		if !ok {
 			return Result{Status: NoTable}
 		}
+		a.wholeRecord(c.Drop.Name, t, nil)
 		a.own()
 		delete(a.tables, c.Drop.Name)
 	case c.Begin != nil:
@@ -202,11 +208,15 @@ func (a *apply) op(op *Op) OpStatus {
 		return OpNoTable
 	case e.typ != dict.TypeHash || dict.CheckEntry(op.Key, op.Value) != nil:
 		return OpRefused
-	case op.Kind == OpDelete:
-		if !e.Delete(op.Key) {
-			return OpAbsent
-		}
-	default:
+	}
+	old, had := e.Get(op.Key)
+	if op.Kind == OpDelete && !had {
+		return OpAbsent
+	}
+	a.entryRecord(op, old, had)
+	if op.Kind == OpDelete {
+		e.Delete(op.Key)
+	} else {
 		e.Put(op.Key, op.Value)
 	}
 	e.version = a.index
@@ -225,6 +235,7 @@ func (a *apply) create(c *Create) Result {
 	}
 	a.own()
 	a.tables[c.Name] = &Table{&packed.Table{}, c.Type, a.index}
+	a.wholeRecord(c.Name, nil, a.tables[c.Name])
 	return Result{}
 }
 
@@ -267,7 +278,9 @@ func (a *apply) stageCommit(c *StageCommit) Result {
 		}
 	}
 	a.own()
+	before := a.tables
 	if c.Only {
+		before = maps.Clone(a.tables)
 		clear(a.tables)
 	}
 	for _, id := range c.IDs {
@@ -277,7 +290,16 @@ func (a *apply) stageCommit(c *StageCommit) Result {
 		if t, ok := a.tables[s.table]; ok && c.Merge {
 			next = merge(t.Table, next)
 		}
-		a.tables[s.table] = &Table{next, s.typ, a.index}
+		after := &Table{next, s.typ, a.index}
+		a.wholeRecord(s.table, before[s.table], after)
+		a.tables[s.table] = after
+	}
+	if c.Only {
+		for _, name := range slices.Sorted(maps.Keys(before)) {
+			if _, stays := a.tables[name]; !stays {
+				a.wholeRecord(name, before[name], nil)
+			}
+		}
 	}
 	return Result{}
 }

@@ -30,6 +30,8 @@ type FSM struct {
 	changed  chan struct{} // closed when a State is published
 
 	checkpoints []Checkpoint // ascending
+
+	history History
 }
 
 var (
@@ -46,6 +48,9 @@ func New(opts Options) *FSM {
 
 // State returns the newest State.
 func (f *FSM) State() *State { return f.state.Load() }
+
+// History returns the newest changes.
+func (f *FSM) History() *History { return &f.history }
 
 // Err returns why applying has ended, nil while it goes on.
 func (f *FSM) Err() error {
@@ -119,7 +124,7 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 				responses[i] = f.fatal
 				continue
 			}
-			a.index, a.term = log.Index, log.Term
+			a.index, a.term, a.time = log.Index, log.Term, log.AppendedAt
 			results := make([]Result, len(commands))
 			for j := range commands {
 				results[j] = a.command(&commands[j])
@@ -131,7 +136,9 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 			f.keepCheckpoint(a.index, a.tables)
 		}
 	}
-	f.publish(a.finish())
+	next := a.finish()
+	f.history.add(a.records) // first, so that whoever sees the State finds its changes
+	f.publish(next)
 	fatal := f.fatal
 	f.mu.Unlock()
 	if f.opts.OnApplied != nil {

@@ -366,6 +366,7 @@ func (f *FSM) Restore(r io.ReadCloser) error {
 	if s.State.Index >= f.State().Index {
 		s.State.doubt = f.State().doubt.after(s.State.Index, s.State.Term)
 		f.sessions, f.stages, f.checkpoints = s.sessions, s.stages, nil
+		f.history.reset(s.State.Index)
 		f.publish(s.State)
 	}
 	f.mu.Unlock()

@@ -61,6 +61,17 @@ type Tables interface {
 	// entries break off, ctx has ended before they stop, and nothing may change.
 	Import(ctx context.Context, table string, opts ImportOptions, entries iter.Seq2[[]byte, []byte]) (ImportResult, error)
 
+	// Watch calls emit for each change of a table behind the index from, or behind now when that is nil, until ctx
+	// ends or emit fails; and idle about once a second while nothing changes.
+	Watch(ctx context.Context, table string, from *uint64, emit func(Event) error, idle func() error) error
+
+	// History returns the changes of one key that the node remembers, the oldest first, and the index behind which
+	// it remembers all.
+	History(ctx context.Context, table string, key []byte) (History, error)
+
+	// RestoreVersion makes a table what it was at an index, within what the node remembers.
+	RestoreVersion(ctx context.Context, table string, index uint64) (ImportResult, error)
+
 	// Diff returns what Import would change. What was said of entries there is true here.
 	Diff(ctx context.Context, table string, entries iter.Seq2[[]byte, []byte]) (iter.Seq[Change], error)
 }

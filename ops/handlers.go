@@ -17,7 +17,10 @@ import (
 const maxJSON = 2*dict.MaxValueLen + 2*dict.MaxKeyLen + 4096
 
 // handlers answer the requests of the API.
-type handlers struct{ agent Agent }
+type handlers struct {
+	agent  Agent
+	ending context.Context // of the server: requests without an end of their own end with it
+}
 
 func readJSON(w http.ResponseWriter, r *http.Request, into any) error {
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxJSON))

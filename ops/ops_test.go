@@ -475,3 +475,22 @@ func TestServer_UnknownRequest(t *testing.T) {
 		t.Errorf("unknown field: %v", err)
 	}
 }
+
+func (a *fakeAgent) Watch(ctx context.Context, _ string, from *uint64, emit func(Event) error, idle func() error) error {
+	if from != nil && *from < 5 {
+		return Errorf(NotFound, "forgotten")
+	}
+	if err := errors.Join(emit(Event{Index: 7, Key: []byte("k"), New: []byte("v"), HasNew: true}), idle(), emit(Event{Index: 8, Key: []byte("k"), HadOld: true, Old: []byte("v")})); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+func (a *fakeAgent) History(context.Context, string, []byte) (History, error) {
+	return History{Events: []Event{{Index: 7, Key: []byte("k"), New: []byte("v"), HasNew: true}}, Begin: 3}, nil
+}
+
+func (a *fakeAgent) RestoreVersion(_ context.Context, _ string, version uint64) (ImportResult, error) {
+	return ImportResult{Changed: int(version)}, nil
+}

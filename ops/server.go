@@ -43,6 +43,9 @@ type Server struct {
 	cfg  ServerConfig
 	ln   net.Listener
 	http *http.Server
+
+	ending context.Context // until Shutdown
+	end    context.CancelFunc
 }
 
 // Listen makes the socket, in place of one that a dead agent left. Shutdown closes it.
@@ -56,6 +59,7 @@ func Listen(cfg ServerConfig) (*Server, error) {
 		cfg.Allowed = func(uid int) bool { return uid == 0 || uid == own }
 	}
 	s := &Server{cfg: cfg, ln: ln}
+	s.ending, s.end = context.WithCancel(context.Background())
 	s.http = &http.Server{
 		Handler:           s.handler(),
 		ReadHeaderTimeout: 5 * time.Second,
@@ -118,6 +122,7 @@ func (s *Server) Serve() error {
 
 // Shutdown takes no new requests and waits for those at hand. When ctx ends first they are cut off.
 func (s *Server) Shutdown(ctx context.Context) error {
+	s.end()
 	defer s.ln.Close() // Shutdown leaves it open when there was no Serve
 	if err := s.http.Shutdown(ctx); err != nil {
 		s.http.Close()
@@ -151,7 +156,7 @@ func peerUID(conn net.Conn) int {
 type handlerFunc func(w http.ResponseWriter, r *http.Request) error
 
 func (s *Server) handler() http.Handler {
-	h := &handlers{agent: s.cfg.Agent}
+	h := &handlers{agent: s.cfg.Agent, ending: s.ending}
 	mux := http.NewServeMux()
 	for pattern, f := range map[string]handlerFunc{
 		"GET /v1/status":           h.status,
@@ -175,6 +180,9 @@ func (s *Server) handler() http.Handler {
 		"GET /v1/table/entries":    h.entries,
 		"POST /v1/table/import":    h.importTable,
 		"POST /v1/table/diff":      h.diff,
+		"GET /v1/table/watch":      h.watch,
+		"GET /v1/table/history":    h.history,
+		"POST /v1/table/restore":   h.restoreVersion,
 		"GET /v1/snapshot":         h.saveSnapshot,
 		"POST /v1/snapshot":        h.restoreSnapshot,
 		"/":                        h.unknown,
@@ -182,6 +190,15 @@ func (s *Server) handler() http.Handler {
 		mux.Handle(pattern, s.guard(f))
 	}
 	return mux
+}
+
+type endlessKey struct{}
+
+// endless returns the context of a request that lasts as long as its connection and the server.
+func endless(r *http.Request, ending context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(r.Context().Value(endlessKey{}).(context.Context))
+	stop := context.AfterFunc(ending, func() { cancel(Errorf(Retry, "the agent stops")) })
+	return ctx, func() { stop(); cancel(nil) }
 }
 
 // guard admits a request, bounds its time, and sends its error.
@@ -203,7 +220,7 @@ func (s *Server) guard(f handlerFunc) http.Handler {
 			}
 			timeout = min(d, maxTimeout)
 		}
-		ctx, cancel := context.WithTimeoutCause(r.Context(), timeout, timeoutError(timeout))
+		ctx, cancel := context.WithTimeoutCause(context.WithValue(r.Context(), endlessKey{}, r.Context()), timeout, timeoutError(timeout))
 		defer cancel()
 		switch err := f(w, r.WithContext(ctx)); {
 		case err == nil:

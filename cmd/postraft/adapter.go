@@ -31,6 +31,8 @@ func opsError(err error) error {
 		return ops.Errorf(ops.Refused, "%v", err)
 	case errors.Is(err, cluster.ErrExists):
 		return ops.Errorf(ops.Exists, "%v", err)
+	case errors.Is(err, cluster.ErrForgotten):
+		return ops.Errorf(ops.NotFound, "%v", err).Advise("a node remembers the newest 65,536 changes, and 16 MiB of them, since its last snapshot before it was started")
 	case errors.Is(err, fsm.ErrBadSnapshot):
 		return ops.Errorf(ops.BadData, "%v", err).Advise("nothing was changed")
 	default:
@@ -218,3 +220,32 @@ type served struct{ node *cluster.Node }
 
 // Table implements proxy.Tables.
 func (s served) Table(name string) proxy.Table { return s.node.Table(name) }
+
+func (o operated) Watch(ctx context.Context, table string, from *uint64, emit func(ops.Event) error, idle func() error) error {
+	return opsError(o.node.Watch(ctx, table, from, func(e cluster.Event) error { return emit(opsEvent(e)) }, idle))
+}
+
+func (o operated) History(_ context.Context, table string, key []byte) (ops.History, error) {
+	events, begin, err := o.node.KeyHistory(table, key)
+	list := ops.History{Events: []ops.Event{}, Begin: begin}
+	for _, e := range events {
+		list.Events = append(list.Events, opsEvent(e))
+	}
+	return list, opsError(err)
+}
+
+func opsEvent(e cluster.Event) ops.Event {
+	way := ops.WayEntry
+	if e.Whole {
+		way = ops.WayTable
+	}
+	return ops.Event{Index: e.Index, Time: e.Time, Way: way, Key: e.Key, Old: e.Old, New: e.New, HadOld: e.Old != nil, HasNew: e.New != nil}
+}
+
+func (o operated) RestoreVersion(ctx context.Context, table string, index uint64) (ops.ImportResult, error) {
+	r, err := o.node.RestoreVersion(ctx, table, index)
+	if err != nil {
+		return ops.ImportResult{}, opsError(err)
+	}
+	return ops.ImportResult{Added: r.Added, Changed: r.Changed, Removed: r.Removed, Unchanged: r.Unchanged, Version: r.Version}, nil
+}

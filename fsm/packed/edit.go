@@ -45,6 +45,9 @@ func (n *node) publish(e *Editor) {
 	}
 }
 
+// Get returns the value of key as it is now. The value is valid until the next change.
+func (e *Editor) Get(key []byte) (value []byte, ok bool) { return e.t.Get(key) }
+
 // Put adds an entry or replaces the value of its key. It copies both.
 func (e *Editor) Put(key, value []byte) {
 	e.encoded = appendEntry(e.encoded[:0], key, value)
