@@ -151,15 +151,8 @@ func (g *agent) open(ctx context.Context) error {
 	if err := makeRunDir(s.runDir); err != nil {
 		return err
 	}
-	if g.node, err = cluster.Open(ctx, cluster.Config{
-		Name: s.name, DataDir: s.dataDir, Bind: s.bind, Gossip: s.gossip, Advertise: s.advertise,
-		Join: s.join, BootstrapExpect: s.bootstrapExpect, Nonvoter: s.nonvoter, Voters: s.voters,
-		SecretFile: s.secretFile, Certificates: trust.Files{Cert: s.tlsCert, Key: s.tlsKey, CA: s.tlsCA},
-		LogStore: s.logStore, MaxStaleness: s.maxStaleness, HeartbeatTimeout: s.heartbeat,
-		DeadAfter: s.deadAfter, CheckEvery: s.checkEvery,
-		Version: version, Logger: g.log,
-	}); err != nil {
-		return configError("%v", err)
+	if err := g.openNode(ctx); err != nil {
+		return err
 	}
 	if g.admin, err = ops.Listen(ops.ServerConfig{Path: filepath.Join(s.runDir, adminSocket), Agent: operated{g.node}, Logger: g.log}); err != nil {
 		return configError("%v", err)
