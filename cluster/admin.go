@@ -73,6 +73,10 @@ type ImportOptions struct {
 	Type   string // of a table that is not there yet; empty is dict.TypeHash
 	Merge  bool   // add and replace only
 	DryRun bool   // count and change nothing
+
+	// MaxChange is how much of the table that is there may be changed or removed, in percent of its entries; more
+	// is an ErrTooMuch. 0 is without a limit.
+	MaxChange float64
 }
 
 // An ImportResult counts entries.
@@ -122,6 +126,18 @@ func (n *Node) Import(ctx context.Context, name string, opts ImportOptions, entr
 	return result, nil
 }
 
+// ErrTooMuch says that an import would change more than it may.
+var ErrTooMuch = errors.New("too large a change")
+
+// check returns an ErrTooMuch where result is more than the options allow.
+func (o ImportOptions) check(result ImportResult, entries int) error {
+	touched := result.Changed + result.Removed
+	if o.MaxChange <= 0 || float64(touched) <= o.MaxChange/100*float64(entries) {
+		return nil
+	}
+	return fmt.Errorf("%w: %d of %d entries would be changed and %d removed, and %g %% may be", ErrTooMuch, result.Changed, entries, result.Removed, o.MaxChange)
+}
+
 // importDelta imports what fits into one entry, on condition that the table is what it was compared with. The
 // error is errConflict when it is not, errLarge when the difference does not fit.
 func (n *Node) importDelta(ctx context.Context, name string, opts ImportOptions, next *packed.Table) (ImportResult, error) {
@@ -138,6 +154,8 @@ func (n *Node) importDelta(ctx context.Context, name string, opts ImportOptions,
 	}
 	result, ops, fits := compare(name, old, next, opts.Merge)
 	switch {
+	case opts.check(result, lenOf(old)) != nil:
+		return result, opts.check(result, lenOf(old))
 	case opts.DryRun:
 		return result, nil
 	case !fits:
@@ -293,4 +311,11 @@ func (n *Node) RestoreSnapshot(ctx context.Context, r io.Reader, names []string)
 		return nil, fmt.Errorf("restore snapshot: %w", err)
 	}
 	return names, nil
+}
+
+func lenOf(t *packed.Table) int {
+	if t == nil {
+		return 0
+	}
+	return t.Len()
 }

@@ -283,6 +283,9 @@ func (c *Client) Import(ctx context.Context, name string, opts ImportOptions, en
 	q.Set("type", opts.Type)
 	q.Set("merge", strconv.FormatBool(opts.Merge))
 	q.Set("dry_run", strconv.FormatBool(opts.DryRun))
+	if opts.MaxChange > 0 {
+		q.Set("max_change", strconv.FormatFloat(opts.MaxChange, 'g', -1, 64))
+	}
 	err = c.send(ctx, entries, request{method: "POST", path: "/v1/table/import", query: q, into: &result, changes: !opts.DryRun, write: !opts.DryRun})
 	c.changed(result.Index)
 	return result, err

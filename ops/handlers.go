@@ -298,6 +298,11 @@ func (h *handlers) importTable(w http.ResponseWriter, r *http.Request) error {
 	if opts.DryRun, err = flag(r, "dry_run"); err != nil {
 		return err
 	}
+	if text := r.URL.Query().Get("max_change"); text != "" {
+		if opts.MaxChange, err = strconv.ParseFloat(text, 64); err != nil || !(opts.MaxChange > 0) {
+			return Errorf(Usage, "max_change=%q: want a percentage", text)
+		}
+	}
 	ctx, entries := upload(w, r)
 	result, err := h.agent.Import(ctx, name, opts, entries)
 	if err != nil {

@@ -65,6 +65,8 @@ type ImportOptions struct {
 	Type   string // of a table that is not there yet; empty is hash
 	Merge  bool   // add and replace only
 	DryRun bool   // count and change nothing
+
+	MaxChange float64 // percent of the entries that are there which may be changed or removed; 0 is without a limit
 }
 
 // ImportResult counts the entries of an import.

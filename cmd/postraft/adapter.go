@@ -27,6 +27,8 @@ func opsError(err error) error {
 		return nil
 	case errors.Is(err, cluster.ErrNoMember):
 		return ops.Errorf(ops.NotFound, "%v", err).Advise("list the members with: postraft members")
+	case errors.Is(err, cluster.ErrTooMuch):
+		return ops.Errorf(ops.BadData, "%v", err).Advise("nothing was changed; look with: postraft table diff, and import with --force if it is right")
 	case errors.Is(err, cluster.ErrRefused):
 		return ops.Errorf(ops.Refused, "%v", err)
 	case errors.Is(err, cluster.ErrExists):
@@ -171,7 +173,7 @@ func (o operated) Entries(_ context.Context, table string, prefix []byte) (iter.
 }
 
 func (o operated) Import(ctx context.Context, table string, opts ops.ImportOptions, entries iter.Seq2[[]byte, []byte]) (ops.ImportResult, error) {
-	r, err := o.node.Import(ctx, table, cluster.ImportOptions{Type: opts.Type, Merge: opts.Merge, DryRun: opts.DryRun}, entries)
+	r, err := o.node.Import(ctx, table, cluster.ImportOptions{Type: opts.Type, Merge: opts.Merge, DryRun: opts.DryRun, MaxChange: opts.MaxChange}, entries)
 	if err != nil {
 		return ops.ImportResult{}, opsError(err)
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -47,6 +49,8 @@ func (a *app) load(file string, opts dict.SourceOptions) (*dict.Source, error) {
 func (a *app) importCmd() *cobra.Command {
 	var opts dict.SourceOptions
 	var imp ops.ImportOptions
+	var maxChange string
+	var force bool
 	cmd := &cobra.Command{
 		Use:   "import NAME FILE|-",
 		Short: "Make a table equal to postmap source text",
@@ -58,6 +62,10 @@ different values, refuses the whole import.`,
 		ValidArgsFunction: a.tableArg,
 		RunE: action(func(ctx context.Context, args []string) error {
 			if err := dict.CheckTableName(args[0]); err != nil {
+				return err
+			}
+			var err error
+			if imp.MaxChange, err = percent(maxChange, force); err != nil {
 				return err
 			}
 			source, err := a.load(args[1], opts)
@@ -76,8 +84,22 @@ different values, refuses the whole import.`,
 	sourceFlags(cmd, &opts)
 	cmd.Flags().BoolVar(&imp.Merge, "merge", false, "add and replace entries only, remove none")
 	cmd.Flags().BoolVar(&imp.DryRun, "dry-run", false, "count what would change and change nothing")
+	cmd.Flags().StringVar(&maxChange, "max-change", "", "refuse to change or remove more than this `percentage` of the entries that are there")
+	cmd.Flags().BoolVar(&force, "force", false, "whatever --max-change says")
 	cmd.Flags().StringVar(&imp.Type, "type", dict.TypeHash, "`kind` of a table that is not there yet: hash")
 	return cmd
+}
+
+// percent reads --max-change. 0 is without a limit.
+func percent(text string, force bool) (float64, error) {
+	if text == "" || force {
+		return 0, nil
+	}
+	p, err := strconv.ParseFloat(strings.TrimSuffix(text, "%"), 64)
+	if err != nil || !(p > 0) || p > 100 {
+		return 0, ops.Errorf(ops.Usage, "--max-change %q: want a percentage such as 20%%", text)
+	}
+	return p, nil
 }
 
 func sourceFlags(cmd *cobra.Command, opts *dict.SourceOptions) {

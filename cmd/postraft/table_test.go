@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -113,6 +114,44 @@ func TestTable_Commands(t *testing.T) {
 			t.Errorf("import --lenient: %+v", lenient)
 		}
 		n.fails(exitData, []string{"/nonexistent"}, "table", "import", "t", "/nonexistent")
+	})
+	t.Run("import with a limit", func(t *testing.T) {
+		n := n.cli.in(t)
+		ten := strings.Split("a 1,b 1,c 1,d 1,e 1,f 1,g 1,h 1,i 1,j 1", ",")
+		n.runIn(strings.Join(ten, "\n")+"\n", "table", "import", "limited", "-", "--max-change", "20%") // nothing is there: no limit
+		seven := file(strings.Join(ten[:7], "\n") + "\n")
+		refused := []string{"0 of 10 entries would be changed and 3 removed, and 20 % may be", "nothing was changed", "--force"}
+		n.fails(exitData, refused, "table", "import", "limited", seven, "--max-change", "20%")
+		n.fails(exitData, refused, "table", "import", "limited", seven, "--max-change", "20", "--dry-run")
+		n.fails(exitUsage, []string{"percentage"}, "table", "import", "limited", seven, "--max-change", "much")
+		if out := n.ok("table", "import", "limited", seven, "--max-change", "30%"); out != "limited: 0 added, 0 changed, 3 removed, 7 unchanged\n" {
+			t.Errorf("within the limit: %q", out)
+		}
+		if out := n.ok("table", "import", "limited", file("z 1\n"), "--max-change", "30%", "--force"); out != "limited: 1 added, 0 changed, 7 removed, 0 unchanged\n" {
+			t.Errorf("forced: %q", out)
+		}
+		n.ok("table", "drop", "limited")
+	})
+	t.Run("watch, history, restore", func(t *testing.T) {
+		n := n.cli.in(t)
+		n.runIn("k 1\n", "table", "import", "w", "-")
+		var info struct{ Version uint64 }
+		n.document(&info, "table", "info", "w")
+		n.ok("put", "w", "K", "2")
+		n.ok("delete", "w", "k")
+		r := n.run("--timeout", "1s", "history", "w", "K")
+		if r.code != 0 || !regexp.MustCompile(`(?s)put +entry +- +1\n.*put +entry +1 +2\n.*delete +entry +2 +-\n`).MatchString(r.out) {
+			t.Errorf("history: %+v", r)
+		}
+		if out := n.ok("table", "restore", "w", "--at-version", fmt.Sprint(info.Version)); out != "w: 1 added, 0 changed, 0 removed, 0 unchanged\n" {
+			t.Errorf("restore: %q", out)
+		}
+		if out := n.ok("get", "w", "k"); out != "1\n" {
+			t.Errorf("get: %q", out)
+		}
+		n.fails(exitNotFound, []string{"no such raft table"}, "watch", "nosuch")
+		n.fails(exitUsage, []string{"the newest index is"}, "table", "restore", "w", "--at-version", "99999999")
+		n.ok("table", "drop", "w")
 	})
 	t.Run("diff", func(t *testing.T) {
 		n := n.cli.in(t)
