@@ -8,8 +8,17 @@ import (
 // RaftType is the maptype of replicated tables: Postfix names them proxy:raft:NAME.
 const RaftType = "raft"
 
-// TypeHash is the kind of a raft table whose keys are fixed strings.
-const TypeHash = "hash"
+// The kinds of raft tables: keys of TypeHash are fixed strings, those of the others are patterns (package
+// pattern).
+const (
+	TypeHash   = "hash"
+	TypeCIDR   = "cidr"
+	TypeRegexp = "regexp"
+	TypePCRE   = "pcre"
+)
+
+// IsPattern reports whether typ is a kind of table that holds rules.
+func IsPattern(typ string) bool { return typ == TypeCIDR || typ == TypeRegexp || typ == TypePCRE }
 
 // MaxNameLen bounds the name of a raft table, in bytes.
 const MaxNameLen = 128
