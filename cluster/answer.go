@@ -25,6 +25,7 @@ type peerStatus struct {
 	AppliedIndex uint64 `json:"applied_index"`
 	LastLogIndex uint64 `json:"last_log_index,omitempty"`
 	Version      string `json:"version,omitempty"`
+	Level        int    `json:"level,omitempty"`    // of commands; a node that does not know of levels is of the first
 	Received     uint64 `json:"received,omitempty"` // bytes of snapshots, its own too
 	Disk         string `json:"disk,omitempty"`     // why the node cannot write
 
@@ -33,7 +34,7 @@ type peerStatus struct {
 }
 
 func (n *Node) peerStatus() peerStatus {
-	s := peerStatus{ID: n.id, Formed: n.formed(), Leaving: n.leaving.Load(), AppliedIndex: n.fsm.State().Index, Version: n.cfg.Version, Received: n.received.Load(), Life: n.life, Uptime: time.Since(n.began)}
+	s := peerStatus{ID: n.id, Formed: n.formed(), Leaving: n.leaving.Load(), AppliedIndex: n.fsm.State().Index, Version: n.cfg.Version, Level: n.cfg.CommandLevel, Received: n.received.Load(), Life: n.life, Uptime: time.Since(n.began)}
 	s.LastLogIndex, _ = n.stores.Log.Added()
 	s.LastLogIndex = max(s.LastLogIndex, s.AppliedIndex) // a snapshot leaves the log empty
 	if err := n.diskError(); err != nil {

@@ -14,6 +14,7 @@ import (
 	"postraft/cluster/store"
 	"postraft/cluster/trust"
 	"postraft/dict"
+	"postraft/fsm"
 )
 
 // Config says what a node is. Open copies it.
@@ -44,6 +45,10 @@ type Config struct {
 	LogFS        types.VFS     // where a WAL keeps its files; nil is the operating system. Tests make it fail.
 	MaxStaleness time.Duration // answer ErrRetry when no leader was heard of for so long; 0 never does
 	Version      string        // of the program, for Members
+
+	// CommandLevel is the level of commands that this node says it can carry out; 0 is fsm.Level. Tests of
+	// upgrades play older nodes with it.
+	CommandLevel int
 
 	// CheckEvery is how often the leader compares the digests of all nodes; 0 is a minute.
 	CheckEvery time.Duration
@@ -96,6 +101,9 @@ func (c *Config) complete() error {
 	}
 	if c.StableFor == 0 {
 		c.StableFor = 5 * time.Second
+	}
+	if c.CommandLevel == 0 {
+		c.CommandLevel = fsm.Level
 	}
 	if c.HeartbeatTimeout == 0 {
 		c.HeartbeatTimeout = 500 * time.Millisecond

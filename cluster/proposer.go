@@ -46,6 +46,9 @@ func (p *proposer) propose(ctx context.Context, command []byte) (position, error
 	if err := p.n.diskError(); err != nil {
 		return position{}, fmt.Errorf("%w: %w", errNotLeader, err)
 	}
+	if err := p.n.allCan(command); err != nil {
+		return position{}, err
+	}
 	pr := &proposal{command: command, done: make(chan struct{})}
 	p.mu.Lock()
 	if p.paused || p.n.ctx.Err() != nil {

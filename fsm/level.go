@@ -1,0 +1,43 @@
+package fsm
+
+import (
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"postraft/dict"
+)
+
+// Level says what commands this program can carry out: those of its level and of all lower ones. A node that meets
+// a command above its level in the log ends, so a leader takes none that a server of its cluster cannot carry out.
+//
+//	1  tables of fixed keys (hash)
+//	2  tables of other types
+const Level = 2
+
+// CommandLevel returns the lowest level that can carry out an encoded command. What cannot be read is above Level.
+func CommandLevel(command []byte) int {
+	for rest := command; len(rest) > 0; {
+		num, typ, n := protowire.ConsumeTag(rest)
+		if n < 0 {
+			return Level + 1
+		}
+		if num >= 3 && num != 4 && num != 6 && num <= 10 {
+			return 1
+		}
+		if num >= 3 {
+			break
+		}
+		m := protowire.ConsumeFieldValue(num, typ, rest[n:])
+		if m < 0 {
+			return Level + 1
+		}
+		rest = rest[n+m:]
+	}
+	c, err := decodeCommand(command)
+	switch {
+	case err != nil:
+		return Level + 1
+	case c.Create != nil && c.Create.Type != dict.TypeHash, c.Begin != nil && c.Begin.Type != dict.TypeHash:
+		return 2
+	}
+	return 1
+}
