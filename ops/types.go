@@ -26,6 +26,13 @@ type Status struct {
 	VotersWanted  int         `json:"voters_wanted"`
 	Alive         []string    `json:"alive"`  // members that gossip calls alive, by name
 	Failed        []string    `json:"failed"` // those that it does not
+	Aliases       []Alias     `json:"aliases"`
+}
+
+// An Alias is a table of Postfix for which this node answers from a raft table.
+type Alias struct {
+	Name  string `json:"name"`  // maptype:mapname
+	Table string `json:"table"` // the raft table
 }
 
 // Member is a server of the cluster, or a node on its way to become one.

@@ -41,7 +41,7 @@ func (a *Approval) add(list string, depth int) {
 	}
 	for rest := list; ; {
 		var word string
-		if word, rest = nextWord(rest); word == "" {
+		if word, rest = dict.NextWord(rest); word == "" {
 			return
 		}
 		a.word(word, depth)
@@ -50,7 +50,7 @@ func (a *Approval) add(list string, depth int) {
 
 func (a *Approval) word(word string, depth int) {
 	if inner, ok := braced(word); ok {
-		first, _ := nextWord(inner)
+		first, _ := dict.NextWord(inner)
 		if first != "" && first[0] != '{' {
 			a.word(first, depth+1)
 		}
@@ -99,6 +99,9 @@ func (a *Approval) Allows(table string) bool {
 	return a.allRaft && strings.HasPrefix(table, dict.RaftType+":")
 }
 
+// everyRaft reports whether every raft table is approved, by whatever name it is asked for.
+func (a *Approval) everyRaft() bool { return a != nil && a.allRaft }
+
 // names reports whether the operator has approved the table by its name.
 func (a *Approval) names(table string) bool {
 	if a == nil {
@@ -115,25 +118,6 @@ func (a *Approval) Tables() []string {
 		tables = append(tables, t)
 	}
 	return tables
-}
-
-const separators = ", \t\r\n"
-
-// nextWord returns the first word of list, with its braces, and what comes behind it.
-func nextWord(list string) (word, rest string) {
-	list = strings.TrimLeft(list, separators)
-	depth := 0
-	for i := 0; i < len(list); i++ {
-		switch c := list[i]; {
-		case c == '{':
-			depth++
-		case c == '}' && depth > 0:
-			depth--
-		case depth == 0 && strings.IndexByte(separators, c) >= 0:
-			return list[:i], list[i:]
-		}
-	}
-	return list, ""
 }
 
 // braced returns what is between the braces that enclose all of s.

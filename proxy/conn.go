@@ -34,6 +34,7 @@ type conn struct {
 	list     attrList
 	req      request
 	approved *Approval // for which opened holds
+	aliases  *Aliases  // for which opened holds
 	opened   map[string]*handle
 	*gated   // nil for a connection that no other server gets
 
@@ -244,32 +245,34 @@ func (c *conn) serveList(raw []byte) {
 
 // open returns the handle of a table, deciding once for the connection whether it is approved.
 func (c *conn) open(name []byte) *handle {
-	if approved := c.svc.approved.Load(); approved != c.approved || len(c.opened) >= maxOpened {
-		c.approved, c.opened = approved, nil
+	approved, aliases := c.svc.approved.Load(), c.s.aliases.Load()
+	if approved != c.approved || aliases != c.aliases || len(c.opened) >= maxOpened {
+		c.approved, c.aliases, c.opened = approved, aliases, nil
 	}
 	if h, ok := c.opened[string(name)]; ok {
 		return h
 	}
 	h := &handle{name: dict.TrimProxy(string(name))}
 	parsed, err := dict.ParseName(h.name)
+	raft, isRaft := aliases.resolve(parsed)
 	switch {
 	case err != nil:
 		h.bad = true
 		c.s.notices.warn(c.logger(), "malformed table name", "service", c.svc.Name, "table", h.name)
-	case !c.approved.Allows(h.name):
+	case !approved.Allows(h.name) && !(isRaft && approved.everyRaft()):
 		h.denied = true
-	case parsed.Type == dict.RaftType:
-		if err := dict.CheckTableName(parsed.Map); err != nil {
+	case isRaft:
+		if err := dict.CheckTableName(raft); err != nil {
 			h.bad = true
 			c.s.notices.warn(c.logger(), "raft table of this name cannot exist", "service", c.svc.Name, "table", h.name, "err", err)
 			break
 		}
-		h.table = c.s.cfg.Tables.Table(parsed.Map)
+		h.table = c.s.cfg.Tables.Table(raft)
 	case c.svc.Passthrough == nil:
 		h.denied = true
 	}
-	if err == nil && !h.bad && parsed.Type == dict.RaftType && dict.CheckTableName(parsed.Map) == nil {
-		h.raft = parsed.Map
+	if err == nil && !h.bad && isRaft && dict.CheckTableName(raft) == nil {
+		h.raft = raft
 	}
 	c.tallyFor(h)
 	if c.opened == nil {
@@ -332,7 +335,7 @@ func (c *conn) serveRaft(h *handle) {
 	case opOpen:
 		r.flags = c.openFlags(h.table.Kind())
 		if c.svc.Write {
-			c.s.ensure(h.name, h.table, c.logger())
+			c.s.ensure(dict.RaftType+":"+h.raft, h.table, c.logger())
 		}
 		c.out = r.appendReply(c.out, statusOK, nil, nil)
 	case opLookup:

@@ -98,7 +98,7 @@ func (c *conn) made(h *handle, err error) bool {
 		return false
 	}
 	c.s.mu.Lock()
-	done := c.s.created[h.name]
+	done := c.s.created[dict.RaftType+":"+h.raft]
 	c.s.mu.Unlock()
 	if done != nil {
 		<-done // within the write timeout

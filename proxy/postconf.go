@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"postraft/dict"
 )
 
 // An Instance is what a Postfix instance says of itself.
@@ -68,7 +70,7 @@ func AskPostfix(ctx context.Context, command, configDir string, overrides []stri
 	if i.MailVersion == "" {
 		return i, errors.New("ask postconf about Postfix: no mail_version")
 	}
-	if classes := strings.FieldsFunc(values[8], func(r rune) bool { return strings.ContainsRune(separators, r) }); len(classes) > 0 && AtLeast(i.MailVersion, 3, 11) {
+	if classes := strings.FieldsFunc(values[8], func(r rune) bool { return strings.ContainsRune(dict.Separators, r) }); len(classes) > 0 && AtLeast(i.MailVersion, 3, 11) {
 		lists, err := ask(slices.Compact(classes)...)
 		if err != nil {
 			return i, err

@@ -76,6 +76,7 @@ type Config struct {
 // A Server serves proxymap connections. Its methods may be called from any goroutine.
 type Server struct {
 	cfg      Config
+	aliases  atomic.Pointer[Aliases]
 	cursors  cursors
 	notices  notices
 	counting counting

@@ -89,6 +89,13 @@ func (s *service) frontEnd(instance proxy.Instance, status *master.Status) (*han
 		Stopped:   s.stopped,
 		Serve:     own.ServeConn,
 		DialStock: dial,
+		Aliases: func(names []string) {
+			aliases := proxy.Aliases{}
+			for _, name := range names {
+				aliases[name] = "alias" // which table it is makes no difference: the agent is away
+			}
+			server.Alias(aliases)
+		},
 		Served: func() {
 			if err := status.Served(); err != nil {
 				s.log.Debug("status not reported", "err", err) // master has gone: Gone says so too

@@ -16,7 +16,10 @@ import (
 )
 
 // operated is a node as the operator's API wants it.
-type operated struct{ node *cluster.Node }
+type operated struct {
+	node    *cluster.Node
+	aliases *inEffect // nil: none
+}
 
 var _ ops.Agent = operated{}
 
@@ -62,6 +65,7 @@ func (o operated) Status() ops.Status {
 		Ready: s.Ready, NotReady: s.NotReady, Voters: list(s.Voters), Tables: tableInfos(s.Tables),
 		LastContact: s.LastContact.Seconds(), LastContactMS: s.Staleness.Milliseconds(), Address: s.Address, Gossip: s.Gossip, Warnings: list(s.Warnings),
 		Role: s.Role, TablesIndex: s.TablesIndex, Behind: s.Behind, VotersWanted: s.VotersWanted, Alive: list(s.Alive), Failed: list(s.Failed),
+		Aliases: o.aliases.list(),
 	}
 }
 

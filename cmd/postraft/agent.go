@@ -77,7 +77,8 @@ type agent struct {
 	read    *direct
 	write   *direct
 	auto    *ops.AutoSnapshots // nil: off
-	web     *web               // of all lives of the process; nil: off
+	aliases inEffect
+	web     *web // of all lives of the process; nil: off
 
 	tasks  sync.WaitGroup
 	failed chan error // why something that should run for ever ended
@@ -128,7 +129,7 @@ func (g *agent) live(ctx context.Context, hup <-chan os.Signal) error {
 	serving, stopServing := context.WithCancel(context.Background())
 	defer stopServing()
 	g.serve(serving)
-	g.web.show(watched{g.node, g.proxy, g.auto})
+	g.web.show(watched{g.node, g.proxy, g.auto, &g.aliases})
 	g.log.Info("agent runs", "node", g.settings.name, "version", version, "run_dir", g.settings.runDir)
 	g.notify("READY=1")
 	err := g.wait(ctx, hup)
@@ -154,7 +155,7 @@ func (g *agent) open(ctx context.Context) error {
 	if err := g.openNode(ctx); err != nil {
 		return err
 	}
-	if g.admin, err = ops.Listen(ops.ServerConfig{Path: filepath.Join(s.runDir, adminSocket), Agent: operated{g.node}, Logger: g.log}); err != nil {
+	if g.admin, err = ops.Listen(ops.ServerConfig{Path: filepath.Join(s.runDir, adminSocket), Agent: operated{g.node, &g.aliases}, Logger: g.log}); err != nil {
 		return configError("%v", err)
 	}
 	instance, err := askPostfix(ctx, s)
@@ -168,6 +169,7 @@ func (g *agent) open(ctx context.Context) error {
 	}); err != nil {
 		return configError("%v", err)
 	}
+	g.alias(s)
 	g.read = newDirect("proxymap", false, s.passthroughRead, g.log)
 	g.write = newDirect("proxywrite", true, s.passthroughWrite, g.log)
 	g.read.speak(s, instance)
@@ -192,7 +194,7 @@ func (g *agent) approve(s *settings, instance proxy.Instance) {
 func (g *agent) serve(ctx context.Context) {
 	g.tasks.Go(func() { trim(ctx) })
 	if s := g.settings; s.snapshotDir != "" {
-		g.auto = &ops.AutoSnapshots{Dir: s.snapshotDir, Every: s.snapshotEvery, Keep: s.snapshotKeep, Source: operated{g.node}, Logger: g.log}
+		g.auto = &ops.AutoSnapshots{Dir: s.snapshotDir, Every: s.snapshotEvery, Keep: s.snapshotKeep, Source: operated{g.node, &g.aliases}, Logger: g.log}
 		g.tasks.Go(func() { g.auto.Run(ctx) })
 	}
 	g.task(g.admin.Serve)
@@ -261,6 +263,7 @@ func (g *agent) reload(ctx context.Context) {
 		return
 	}
 	g.level.Set(next.logLevel)
+	g.alias(next)
 	g.approve(next, instance)
 	if names := g.settings.fixed(next); len(names) > 0 {
 		g.log.Warn("changed settings wait for a restart of the agent", "settings", names)

@@ -61,6 +61,9 @@ func (s *settings) load(environ []string) error {
 	if set := s.tlsCert != ""; set != (s.tlsKey != "") || set != (s.tlsCA != "") {
 		errs = append(errs, configError("tls-cert, tls-key and tls-ca go together: give all three or none"))
 	}
+	if _, err := parseAliases(s.aliases); err != nil {
+		errs = append(errs, configError("alias: %v", err))
+	}
 	if s.name == "" {
 		errs = append(errs, configError("this host has no name; choose one with --name"))
 	}
@@ -142,7 +145,7 @@ func (s *settings) fixed(next *settings) []string {
 	var names []string
 	s.flags.VisitAll(func(f *pflag.Flag) {
 		switch f.Name {
-		case "log-level", "proxy-read-maps", "proxy-write-maps", "approve-all-raft", "postfix-config":
+		case "log-level", "proxy-read-maps", "proxy-write-maps", "approve-all-raft", "postfix-config", "alias":
 		default:
 			if next.flags.Lookup(f.Name).Value.String() != f.Value.String() {
 				names = append(names, f.Name)

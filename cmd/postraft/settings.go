@@ -53,6 +53,7 @@ type settings struct {
 	readMaps          string
 	writeMaps         string
 	approveRaft       bool
+	aliases           []string
 	passthroughRead   string
 	passthroughWrite  string
 	postfixConfig     string
@@ -190,6 +191,10 @@ func (s *settings) register() {
 	text("proxy-read-maps", &s.readMaps, "LIST", "tables approved on the proxymap sockets (default Postfix's own)", nil)
 	text("proxy-write-maps", &s.writeMaps, "LIST", "tables approved on the proxywrite sockets (default Postfix's own)", nil)
 	yes("approve-all-raft", &s.approveRaft, "approve every raft table on the sockets")
+	f.Var(&setting{"TYPE:NAME=TABLE", func(v string) (func(), error) {
+		words := dict.Words(v)
+		return func() { s.aliases = append(s.aliases, words...) }, checkAliases(words)
+	}, func() string { return strings.Join(s.aliases, ",") }}, "alias", "answer for the table TYPE:NAME from the raft table TABLE; repeatable")
 	text("passthrough-read", &s.passthroughRead, "SOCKET", "the stock proxymap(8), for local tables on the proxymap sockets", nil)
 	text("passthrough-write", &s.passthroughWrite, "SOCKET", "the stock proxywrite, for local tables on the proxywrite sockets", nil)
 	text("postfix-config", &s.postfixConfig, "DIR", "the Postfix instance to ask (default postconf's own)", nil)

@@ -94,8 +94,21 @@ func (a *app) printStatus(s ops.Status) error {
 		{"members", members},
 		{"address", s.Address + ", gossip " + s.Gossip},
 	})
-	if err != nil || len(s.Tables) == 0 {
+	if err != nil {
 		return err
+	}
+	if len(s.Aliases) > 0 {
+		fmt.Fprintln(a.out)
+		rows := [][]any{{"ALIAS", "TABLE"}}
+		for _, alias := range s.Aliases {
+			rows = append(rows, []any{alias.Name, alias.Table})
+		}
+		if err := columns(a.out, rows); err != nil {
+			return err
+		}
+	}
+	if len(s.Tables) == 0 {
+		return nil
 	}
 	fmt.Fprintln(a.out)
 	rows := [][]any{{"TABLE", "TYPE", "ENTRIES", "BYTES", "VERSION"}}

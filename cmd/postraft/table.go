@@ -76,10 +76,27 @@ func (a *app) tableInfoCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if a.json {
-				return printJSON(a.out, t)
+			status, err := a.client().Status(ctx)
+			if err != nil {
+				return err
 			}
-			return columns(a.out, [][]any{{"table", t.Name}, {"type", t.Type}, {"entries", t.Entries}, {"bytes", t.Bytes}, {"version", t.Version}, {"digest", t.Digest}})
+			aliases := []string{}
+			for _, alias := range status.Aliases {
+				if alias.Table == t.Name {
+					aliases = append(aliases, alias.Name)
+				}
+			}
+			if a.json {
+				return printJSON(a.out, struct {
+					ops.TableInfo
+					Aliases []string `json:"aliases"`
+				}{t, aliases})
+			}
+			rows := [][]any{{"table", t.Name}, {"type", t.Type}, {"entries", t.Entries}, {"bytes", t.Bytes}, {"version", t.Version}, {"digest", t.Digest}}
+			for _, alias := range aliases {
+				rows = append(rows, []any{"alias", alias})
+			}
+			return columns(a.out, rows)
 		}),
 	}
 }

@@ -66,14 +66,16 @@ type watched struct {
 	node  *cluster.Node
 	proxy *proxy.Server
 	auto  *ops.AutoSnapshots // nil: off
+
+	aliases *inEffect
 }
 
 var _ watch.Agent = watched{}
 
-func (w watched) Status() ops.Status { return operated{w.node}.Status() }
+func (w watched) Status() ops.Status { return operated{w.node, w.aliases}.Status() }
 
 func (w watched) Members(ctx context.Context) ([]ops.Member, error) {
-	return operated{w.node}.Members(ctx)
+	return operated{w.node, w.aliases}.Members(ctx)
 }
 
 func (w watched) Vitals() watch.Vitals {

@@ -215,6 +215,8 @@ func (l *agentLink) handle(ctx context.Context, m message) {
 		}
 	case kindLog:
 		l.relay(ctx, m)
+	case kindAliases:
+		l.front.cfg.Aliases(m.Attrs)
 	case kindBye:
 		l.mu.Lock()
 		l.bye = true

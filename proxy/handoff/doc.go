@@ -9,7 +9,7 @@
 //
 //	front end   list     a part of the approval list, as often as it takes
 //	front end   hello    the versions that it speaks, what the service is (name, pid, dialect), a page
-//	agent       welcome  the version to speak; or refuse, with the reason, and the end of the link
+//	agent       welcome  the version to speak, the aliases; or refuse, with the reason, and the end of the link
 //
 // then, in any order:
 //
@@ -20,6 +20,7 @@
 //	agent       dial     asks for a connection to the stock proxymap service: number
 //	front end   dialed   number and descriptor, or the reason why there is none
 //	agent       log      a record for Postfix's log: level and text
+//	agent       aliases  other tables than welcome said are aliases of raft tables
 //	agent       bye      no new connections, please: the agent is stopping
 //
 // The state of a connection is whether the client has had the server's announcement, and the bytes that were

@@ -34,6 +34,10 @@ type FrontEndConfig struct {
 	// operator keeps none.
 	DialStock func(ctx context.Context) (net.Conn, error)
 
+	// Aliases is called with the tables that are aliases of raft tables, whenever an agent says so: Serve is to
+	// answer them as it does raft tables. nil means that nobody wants to know.
+	Aliases func(names []string)
+
 	// Served is called once, when the first client has been handed over or served.
 	Served func()
 
@@ -101,6 +105,9 @@ func NewFrontEnd(cfg FrontEndConfig) *FrontEnd {
 	}
 	if cfg.Patience == 0 {
 		cfg.Patience = defaultPatience
+	}
+	if cfg.Aliases == nil {
+		cfg.Aliases = func([]string) {}
 	}
 	if cfg.Served == nil {
 		cfg.Served = func() {}
@@ -238,6 +245,7 @@ func (f *FrontEnd) hello(l *link) (shared *page, err error) {
 		if m.Version >= version {
 			shared = p
 		}
+		f.cfg.Aliases(m.Attrs)
 		return shared, l.conn.SetReadDeadline(time.Time{})
 	case kindRefuse:
 		return nil, fmt.Errorf("the agent refuses: %s", m.Text)

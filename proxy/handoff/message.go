@@ -34,6 +34,7 @@ const (
 	kindDialed  = "dialed"
 	kindLog     = "log"
 	kindBye     = "bye"
+	kindAliases = "aliases"
 )
 
 // A message is one packet. Which fields count depends on the kind.
@@ -46,7 +47,7 @@ type message struct {
 	Text    string   `json:"text,omitempty"` // log; refuse, dialed: the reason
 	List    []byte   `json:"list,omitempty"` // list: bytes, because main.cf text need not be UTF-8
 	Level   int      `json:"level,omitempty"`
-	Attrs   []string `json:"attrs,omitempty"` // log: names and values in turn
+	Attrs   []string `json:"attrs,omitempty"` // log: names and values in turn; welcome, aliases: the names
 
 	Slot      int    `json:"slot,omitempty"`      // conn: of the mark in the page
 	Announced bool   `json:"announced,omitempty"` // conn: the client has had the announcement
@@ -73,6 +74,9 @@ const (
 	maxPart     = 32 << 10 // base64 makes four bytes of three
 	maxRest     = maxPart
 	maxApproved = 4 << 20
+
+	// MaxAliases bounds the names of all aliases together, in bytes: they travel in one packet.
+	MaxAliases = 8 << 10
 )
 
 // A link sends and receives messages on one SEQPACKET connection. send may be called from any goroutine,

@@ -60,6 +60,10 @@ type Server struct {
 	links sync.WaitGroup
 	slots chan struct{}
 	said  map[string]time.Time // complaints, and when
+
+	aliasing sync.Mutex // guards what follows
+	aliases  []string
+	fronts   map[*frontLink]struct{}
 }
 
 // Listen makes the socket, in place of one that a dead agent left. The socket is open to every local user;
@@ -177,6 +181,7 @@ func (s *Server) serveLink(ctx context.Context, conn *net.UnixConn) {
 	hello := front.hello
 	s.cfg.Logger.Info("front end is here", "service", hello.Service, "pid", hello.PID, "config", hello.ConfigDir)
 	err = front.run(ctx, session)
+	s.forget(front)
 	session.Close()
 	front.page.close()
 	s.cfg.Logger.Info("front end has gone", "service", hello.Service, "pid", hello.PID, "reason", err)
@@ -205,7 +210,7 @@ func (s *Server) welcome(l *link) (*frontLink, Session, error) {
 	if page != nil {
 		agreed = version
 	}
-	if err := l.send(message{Kind: kindWelcome, Version: agreed}, -1); err != nil {
+	if err := s.greet(front, message{Kind: kindWelcome, Version: agreed}); err != nil {
 		session.Close()
 		page.close()
 		return nil, nil, err

@@ -1,0 +1,35 @@
+package dict
+
+import "strings"
+
+// Separators are the bytes that part the words of a list in main.cf (CHARS_COMMA_SP).
+const Separators = ", \t\r\n"
+
+// NextWord returns the first word of a list in main.cf and what comes behind it. Text in braces stays together,
+// braces and all (mystrtokq.c). The word is empty at the end of the list.
+func NextWord(list string) (word, rest string) {
+	list = strings.TrimLeft(list, Separators)
+	depth := 0
+	for i := 0; i < len(list); i++ {
+		switch c := list[i]; {
+		case c == '{':
+			depth++
+		case c == '}' && depth > 0:
+			depth--
+		case depth == 0 && strings.IndexByte(Separators, c) >= 0:
+			return list[:i], list[i+1:]
+		}
+	}
+	return list, ""
+}
+
+// Words returns all words of a list.
+func Words(list string) (words []string) {
+	for {
+		var word string
+		if word, list = NextWord(list); word == "" {
+			return words
+		}
+		words = append(words, word)
+	}
+}
