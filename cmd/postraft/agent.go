@@ -197,6 +197,7 @@ func (g *agent) serve(ctx context.Context) {
 		g.auto = &ops.AutoSnapshots{Dir: s.snapshotDir, Every: s.snapshotEvery, Keep: s.snapshotKeep, Source: operated{g.node, &g.aliases}, Logger: g.log}
 		g.tasks.Go(func() { g.auto.Run(ctx) })
 	}
+	g.watchFiles(ctx)
 	g.task(g.admin.Serve)
 	g.task(func() error {
 		settling, cancel := context.WithTimeout(ctx, settleTime)

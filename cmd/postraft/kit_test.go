@@ -303,3 +303,11 @@ func (p *proxymap) lookup(table, key string) string {
 	p.t.Helper()
 	return p.ask("request", "lookup", "table", table, "flags", "16448", "key", key)
 }
+
+// said returns an error unless the process has said text.
+func (c *child) said(text string) error {
+	if out := c.out.String(); !strings.Contains(out, text) {
+		return fmt.Errorf("it says %q", out)
+	}
+	return nil
+}

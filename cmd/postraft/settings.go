@@ -54,6 +54,8 @@ type settings struct {
 	writeMaps         string
 	approveRaft       bool
 	aliases           []string
+	watchFiles        []string
+	watchMaxChange    string
 	passthroughRead   string
 	passthroughWrite  string
 	postfixConfig     string
@@ -195,6 +197,19 @@ func (s *settings) register() {
 		words := dict.Words(v)
 		return func() { s.aliases = append(s.aliases, words...) }, checkAliases(words)
 	}, func() string { return strings.Join(s.aliases, ",") }}, "alias", "answer for the table TYPE:NAME from the raft table TABLE; repeatable")
+	f.Var(&setting{"TABLE=FILE", func(v string) (func(), error) {
+		words := dict.Words(v)
+		for _, w := range words {
+			if _, _, err := parseWatchFile(w); err != nil {
+				return nil, err
+			}
+		}
+		return func() { s.watchFiles = append(s.watchFiles, words...) }, nil
+	}, func() string { return strings.Join(s.watchFiles, ",") }}, "watch-file", "import FILE into the raft table TABLE, and again whenever it changes; repeatable")
+	text("watch-max-change", &s.watchMaxChange, "P%", "do not import a file that would change or remove more than this part of its table (default no limit)", func(v string) error {
+		_, err := percent(v, false)
+		return err
+	})
 	text("passthrough-read", &s.passthroughRead, "SOCKET", "the stock proxymap(8), for local tables on the proxymap sockets", nil)
 	text("passthrough-write", &s.passthroughWrite, "SOCKET", "the stock proxywrite, for local tables on the proxywrite sockets", nil)
 	text("postfix-config", &s.postfixConfig, "DIR", "the Postfix instance to ask (default postconf's own)", nil)

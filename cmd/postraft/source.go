@@ -84,10 +84,14 @@ different values, refuses the whole import.`,
 	sourceFlags(cmd, &opts)
 	cmd.Flags().BoolVar(&imp.Merge, "merge", false, "add and replace entries only, remove none")
 	cmd.Flags().BoolVar(&imp.DryRun, "dry-run", false, "count what would change and change nothing")
-	cmd.Flags().StringVar(&maxChange, "max-change", "", "refuse to change or remove more than this `percentage` of the entries that are there")
-	cmd.Flags().BoolVar(&force, "force", false, "whatever --max-change says")
+	limitFlags(cmd, &maxChange, &force)
 	cmd.Flags().StringVar(&imp.Type, "type", dict.TypeHash, "`kind` of a table that is not there yet: hash")
 	return cmd
+}
+
+func limitFlags(cmd *cobra.Command, maxChange *string, force *bool) {
+	cmd.Flags().StringVar(maxChange, "max-change", "", "refuse to change or remove more than this `percentage` of the entries that are there")
+	cmd.Flags().BoolVar(force, "force", false, "whatever --max-change says")
 }
 
 // percent reads --max-change. 0 is without a limit.

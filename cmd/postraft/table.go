@@ -16,7 +16,7 @@ func (a *app) tableCmd() *cobra.Command {
 		Args:  want(0, 0),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.tableCreateCmd(), a.tableListCmd(), a.tableInfoCmd(), a.tableDropCmd(), a.importCmd(), a.exportCmd(), a.diffCmd(), a.restoreVersionCmd())
+	cmd.AddCommand(a.tableCreateCmd(), a.tableListCmd(), a.tableInfoCmd(), a.tableDropCmd(), a.importCmd(), a.exportCmd(), a.diffCmd(), a.restoreVersionCmd(), a.watchFileCmd())
 	return cmd
 }
 

@@ -1,0 +1,139 @@
+package ops
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"log/slog"
+	"os"
+	"time"
+
+	"postraft/dict"
+)
+
+// An Importer makes tables equal to entries: an Agent, or a Client.
+type Importer interface {
+	Import(ctx context.Context, table string, opts ImportOptions, entries iter.Seq2[[]byte, []byte]) (ImportResult, error)
+}
+
+// A FileWatch imports a file into a table, and again whenever the file has changed. It may be on at several nodes
+// with equal files: an import that changes nothing writes nothing.
+type FileWatch struct {
+	Table  string
+	Path   string
+	Source dict.SourceOptions
+	Import ImportOptions
+	To     Importer
+	Logger *slog.Logger
+
+	Poll    time.Duration // how often the file is looked at; 0 is a second
+	Timeout time.Duration // of an import; 0 is ten minutes
+}
+
+// fileVersion tells whether a file is another one than before.
+type fileVersion struct {
+	info fs.FileInfo
+	size int64
+	time time.Time
+}
+
+func (v fileVersion) equal(other fileVersion) bool {
+	return v.size == other.size && v.time.Equal(other.time) && (v.info == nil) == (other.info == nil) && (v.info == nil || os.SameFile(v.info, other.info))
+}
+
+// Run imports until ctx ends. A file that is being written is left alone until it has been the same for one Poll.
+// What a file says wrong is logged once, and changes nothing; what may pass is tried again after a while.
+func (w *FileWatch) Run(ctx context.Context) {
+	poll := w.Poll
+	if poll == 0 {
+		poll = time.Second
+	}
+	var done, before fileVersion
+	var again time.Time // when a failed import of done is to be tried again; zero is never
+	said := ""
+	complain := func(err error) {
+		if err.Error() != said {
+			w.Logger.Error("file not imported", "table", w.Table, "file", w.Path, "err", err)
+		}
+		said = err.Error()
+	}
+	wait := func() bool {
+		select {
+		case <-time.After(poll):
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+	for first := true; first || wait(); first = false {
+		now, err := w.version()
+		if err != nil {
+			complain(err)
+			before = fileVersion{}
+			continue
+		}
+		stable := now.equal(before)
+		before = now
+		if !stable || now.equal(done) && (again.IsZero() || time.Now().Before(again)) {
+			continue
+		}
+		result, err := w.load(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		done, again = now, time.Time{}
+		var e *Error
+		switch {
+		case err == nil:
+			said = ""
+			if result.Added+result.Changed+result.Removed > 0 {
+				w.Logger.Info("file imported", "table", w.Table, "file", w.Path, "added", result.Added, "changed", result.Changed, "removed", result.Removed)
+			}
+		case errors.As(err, &e) && e.Kind == BadData:
+			complain(err)
+		default:
+			complain(err)
+			again = time.Now().Add(10 * poll)
+		}
+	}
+}
+
+func (w *FileWatch) version() (fileVersion, error) {
+	info, err := os.Stat(w.Path)
+	if err != nil {
+		return fileVersion{}, err
+	}
+	if !info.Mode().IsRegular() {
+		return fileVersion{}, fmt.Errorf("%s is not a file", w.Path)
+	}
+	return fileVersion{info, info.Size(), info.ModTime()}, nil
+}
+
+// load imports the file once.
+func (w *FileWatch) load(ctx context.Context) (ImportResult, error) {
+	f, err := os.Open(w.Path)
+	if err != nil {
+		return ImportResult{}, err
+	}
+	defer f.Close()
+	source, warnings, err := dict.LoadSource(f, w.Source)
+	if err != nil {
+		return ImportResult{}, Errorf(BadData, "%v", err)
+	}
+	for _, warning := range warnings {
+		w.Logger.Warn("file has a bad line", "table", w.Table, "file", w.Path, "problem", warning.String())
+	}
+	timeout := w.Timeout
+	if timeout == 0 {
+		timeout = 10 * time.Minute
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	result, err := w.To.Import(ctx, w.Table, w.Import, source.All())
+	if err != nil {
+		return result, Classify(err)
+	}
+	return result, nil
+}
