@@ -1,7 +1,9 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 
 	"postraft/dict"
@@ -55,6 +57,34 @@ func (t *Table) Update(ctx context.Context, key, value []byte) error {
 func (t *Table) Delete(ctx context.Context, key []byte) (found bool, err error) {
 	status, err := t.op(ctx, fsm.Op{Kind: fsm.OpDelete, Table: t.name, Key: key})
 	return err == nil && status == fsm.OpDone, err
+}
+
+// DeleteIf removes the entry if its value is still the one that the caller has seen. found is false when there is
+// none; an entry with another value stays, and found is true. Where a node of the cluster is too old for that, it is
+// a Delete.
+func (t *Table) DeleteIf(ctx context.Context, key, seen []byte) (found bool, err error) {
+	if v, ok, err := t.Lookup(key); err == nil && ok && !bytes.Equal(v, seen) {
+		return true, nil
+	}
+	r, err := t.n.writer.do(ctx, &write{
+		command: &fsm.Command{DeleteIf: &fsm.DeleteIf{Table: t.name, Key: bytes.Clone(key), Value: bytes.Clone(seen)}},
+		size:    len(t.name) + len(key) + len(seen) + opOverhead,
+	})
+	switch {
+	case errors.Is(err, ErrRefused):
+		return t.Delete(ctx, key)
+	case err != nil:
+		return false, fmt.Errorf("write to table %s: %w", t.name, err)
+	case len(r.Ops) != 1:
+		return false, t.n.statusError(t.name, r)
+	}
+	switch r.Ops[0] {
+	case fsm.OpNoTable:
+		return false, fmt.Errorf("table %s: %w", t.name, dict.ErrNoTable)
+	case fsm.OpRefused:
+		return false, fmt.Errorf("table %s: %w", t.name, dict.ErrReadOnly)
+	}
+	return r.Ops[0] != fsm.OpAbsent, nil
 }
 
 func (t *Table) op(ctx context.Context, op fsm.Op) (fsm.OpStatus, error) {

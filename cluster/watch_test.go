@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"testing"
 
 	"postraft/cluster"
@@ -163,4 +164,68 @@ func TestNode_HistoryForgets(t *testing.T) {
 	if err != nil || begin <= version || len(list) < 20 || len(list) > 60 {
 		t.Errorf("%d changes behind %d, %v", len(list), begin, err)
 	}
+}
+
+// TestTable_DeleteIf ensures that a delete which rests on what its sender has seen spares an entry that was written
+// since, on whatever node, and that a cluster with a node which does not know such deletes makes plain ones.
+func TestTable_DeleteIf(t *testing.T) {
+	c := clustertest.New(t, 3)
+	a, b := c.Leader(), c.Followers()[0]
+	a.Create("t")
+	for i, n := range []*clustertest.Node{a, b} {
+		n.Put("t", "k", "old")
+		c.Agree()
+		a.Put("t", "k", "fresh")
+		c.Agree()
+		if found, err := n.Table("t").DeleteIf(t.Context(), []byte("k"), []byte("old")); !found || err != nil {
+			t.Errorf("%d: a refreshed entry: %v %v", i, found, err)
+		}
+		if v, ok, err := n.Table("t").Lookup([]byte("k")); string(v) != "fresh" || !ok || err != nil {
+			t.Errorf("%d: it is %q %v %v", i, v, ok, err)
+		}
+		if found, err := n.Table("t").DeleteIf(t.Context(), []byte("k"), []byte("fresh")); !found || err != nil {
+			t.Errorf("%d: an old entry: %v %v", i, found, err)
+		}
+		if found, err := n.Table("t").DeleteIf(t.Context(), []byte("k"), []byte("fresh")); found || err != nil {
+			t.Errorf("%d: no entry: %v %v", i, found, err)
+		}
+	}
+	// The sender has not applied yet what another node has written.
+	b.Put("t", "k", "old")
+	var writing sync.WaitGroup
+	for range 50 {
+		a.Put("t", "k", "old")
+		writing.Go(func() { a.TryPut("t", "k", "fresh", clustertest.Patience) })
+		if _, err := b.Table("t").DeleteIf(t.Context(), []byte("k"), []byte("old")); err != nil {
+			t.Error(err)
+		}
+		writing.Wait()
+		if v, ok, err := a.Table("t").Lookup([]byte("k")); string(v) != "fresh" || !ok || err != nil {
+			t.Fatalf("a fresh entry was deleted: %q %v %v", v, ok, err)
+		}
+	}
+}
+
+// TestNode_OlderNode ensures that a leader takes no command that a node of the cluster cannot carry out: the node
+// would end.
+func TestNode_OlderNode(t *testing.T) {
+	c := clustertest.New(t, 3)
+	a, older := c.Leader(), c.Followers()[0]
+	a.Create("t")
+	older.Kill()
+	older.Config.CommandLevel, older.Config.Version = 1, "0.1"
+	older.Start()
+	older.WaitReady()
+	a.Put("t", "k", "fresh")
+	c.Eventually("the leader knows that there is an older node", func() error {
+		a.Put("t", "k", "v")
+		// A plain delete in its place: "seen" is what the table holds.
+		found, err := a.Table("t").DeleteIf(t.Context(), []byte("k"), []byte("v"))
+		if err != nil || !found {
+			return fmt.Errorf("%v %w", found, err)
+		}
+		return nil
+	})
+	older.Put("t", "still", "there")
+	c.Agree()
 }

@@ -24,7 +24,7 @@ type Reader interface {
 	Kind() Flags
 }
 
-// A Writer changes one table. Both methods return when the change is committed by a quorum and visible
+// A Writer changes one table. Its methods return when the change is committed by a quorum and visible
 // to a Reader of the same table on this node, or with an error: an ErrRetry after which nothing has
 // changed, or ErrUnknownOutcome. They may be called from any goroutine.
 type Writer interface {
@@ -33,4 +33,7 @@ type Writer interface {
 
 	// Delete removes the entry. found is false when there was none.
 	Delete(ctx context.Context, key []byte) (found bool, err error)
+
+	// DeleteIf removes the entry if its value is still seen. An entry with another value stays, and is found.
+	DeleteIf(ctx context.Context, key, seen []byte) (found bool, err error)
 }

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"slices"
@@ -38,6 +39,7 @@ const (
 	OpAbsent           // delete: there was no such key
 	OpNoTable          // the table does not exist
 	OpRefused          // the table has no entries to change, or the entry breaks a limit
+	OpChanged          // conditional delete: the entry has another value
 )
 
 // A Result is what became of a command.
@@ -156,6 +158,9 @@ func (a *apply) body(c *Command) Result {
 	if c.Write != nil {
 		return a.write(c.Write)
 	}
+	if c.DeleteIf != nil {
+		return Result{Ops: []OpStatus{a.deleteIf(c.DeleteIf)}}
+	}
 	a.close()
 	switch {
 	case c.Create != nil:
@@ -221,6 +226,15 @@ func (a *apply) op(op *Op) OpStatus {
 	}
 	e.version = a.index
 	return OpDone
+}
+
+func (a *apply) deleteIf(c *DeleteIf) OpStatus {
+	if e := a.edit(c.Table); e != nil && e.typ == dict.TypeHash {
+		if now, ok := e.Get(c.Key); ok && !bytes.Equal(now, c.Value) {
+			return OpChanged
+		}
+	}
+	return a.op(&Op{Kind: OpDelete, Table: c.Table, Key: c.Key})
 }
 
 func (a *apply) create(c *Create) Result {

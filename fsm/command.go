@@ -37,6 +37,8 @@ type Command struct {
 	Commit *StageCommit
 	Abort  *StageAbort
 	Lead   *Lead
+
+	DeleteIf *DeleteIf // of level 2
 }
 
 // OpKind says what an Op does.
@@ -95,6 +97,12 @@ type StageCommit struct {
 // StageAbort forgets a stage.
 type StageAbort struct{ ID ID }
 
+// DeleteIf removes an entry whose value is still the one that the sender has seen.
+type DeleteIf struct {
+	Table      string
+	Key, Value []byte
+}
+
 // Lead is what each new leader applies first: it changes nothing and tells every node the term.
 type Lead struct{ Node string }
 
@@ -145,6 +153,11 @@ func EncodeCommand(dst []byte, c *Command) []byte {
 		field, body = 9, appendBytes(nil, 1, c.Abort.ID[:])
 	case c.Lead != nil:
 		field, body = 10, appendString(nil, 1, c.Lead.Node)
+	case c.DeleteIf != nil:
+		field = 11
+		body = appendString(nil, 1, c.DeleteIf.Table)
+		body = appendBytes(body, 2, c.DeleteIf.Key)
+		body = appendBytes(body, 3, c.DeleteIf.Value)
 	}
 	return appendBytes(dst, field, body)
 }
@@ -277,6 +290,19 @@ func decodeCommand(b []byte) (c Command, err error) {
 		case f.is(10, protowire.BytesType):
 			c.Lead = &Lead{}
 			err = fields(f.bytes, "lead", func(f field) error { return f.one(stringInto(1, &c.Lead.Node)) })
+		case f.is(11, protowire.BytesType):
+			c.DeleteIf = &DeleteIf{}
+			err = fields(f.bytes, "conditional delete", func(f field) error {
+				switch {
+				case f.is(2, protowire.BytesType):
+					c.DeleteIf.Key = f.bytes
+				case f.is(3, protowire.BytesType):
+					c.DeleteIf.Value = f.bytes
+				default:
+					return f.one(stringInto(1, &c.DeleteIf.Table))
+				}
+				return nil
+			})
 		default:
 			return f.unknown()
 		}

@@ -10,7 +10,7 @@ import (
 // a command above its level in the log ends, so a leader takes none that a server of its cluster cannot carry out.
 //
 //	1  tables of fixed keys (hash)
-//	2  tables of other types
+//	2  tables of other types; conditional deletes
 const Level = 2
 
 // CommandLevel returns the lowest level that can carry out an encoded command. What cannot be read is above Level.
@@ -36,7 +36,7 @@ func CommandLevel(command []byte) int {
 	switch {
 	case err != nil:
 		return Level + 1
-	case c.Create != nil && c.Create.Type != dict.TypeHash, c.Begin != nil && c.Begin.Type != dict.TypeHash:
+	case c.DeleteIf != nil, c.Create != nil && c.Create.Type != dict.TypeHash, c.Begin != nil && c.Begin.Type != dict.TypeHash:
 		return 2
 	}
 	return 1

@@ -144,6 +144,8 @@ func (d *doubt) add(c *Command, stages map[ID]string) {
 		for _, op := range c.Write.Ops {
 			d.key(op.Table, op.Key)
 		}
+	case c.DeleteIf != nil:
+		d.key(c.DeleteIf.Table, c.DeleteIf.Key)
 	case c.Create != nil:
 		d.whole(c.Create.Name)
 	case c.Drop != nil:

@@ -411,6 +411,7 @@ func (c *conn) update(h *handle) status {
 	if !valid || c.req.modern && c.req.flags&dict.UTF8Active != 0 && !utf8.Valid(c.req.value) {
 		return statusOK // Postfix's own tables do nothing and say so
 	}
+	c.s.cursors.forget(cursorKey{c.svc.Name, c.pid, h.name}, key)
 	ctx, cancel := context.WithTimeout(c.s.ctx, c.s.cfg.WriteTimeout)
 	defer cancel()
 	err := h.table.Update(ctx, key, c.req.value)
@@ -432,9 +433,13 @@ func (c *conn) remove(h *handle) status {
 	}
 	ctx, cancel := context.WithTimeout(c.s.ctx, c.s.cfg.WriteTimeout)
 	defer cancel()
-	found, err := h.table.Delete(ctx, key)
+	remove := func() (bool, error) { return h.table.Delete(ctx, key) }
+	if seen, ok := c.s.cursors.given(cursorKey{c.svc.Name, c.pid, h.name}, key); ok {
+		remove = func() (bool, error) { return h.table.DeleteIf(ctx, key, seen) }
+	}
+	found, err := remove()
 	if c.made(h, err) {
-		found, err = h.table.Delete(ctx, key)
+		found, err = remove()
 	}
 	switch {
 	case err != nil:
@@ -461,7 +466,7 @@ func (c *conn) sequence(h *handle) (key, value []byte, s status) {
 	if err != nil {
 		return nil, nil, c.failed(h, err)
 	}
-	c.s.cursors.set(k, key, !found)
+	c.s.cursors.set(k, key, value, !found)
 	if !found {
 		return nil, nil, statusNoKey
 	}

@@ -30,6 +30,16 @@ type cursor struct {
 	cursorKey
 	last []byte // nil before the first entry
 	end  bool   // the scan has come to the end of the table
+
+	// The entries that the client was given last. When it deletes one of them, it does so because of the value that
+	// it has seen: Postfix's cache cleaner deletes behind itself, after it was given the next entry. What another
+	// host has written meanwhile stays.
+	read [2]entry
+}
+
+type entry struct {
+	key, value []byte
+	there      bool
 }
 
 // get returns a copy of the cursor.
@@ -45,11 +55,46 @@ func (c *cursors) get(k cursorKey) (last []byte, end bool) {
 	return cur.last, cur.end
 }
 
-// set moves the cursor behind last, which it copies, or to the end of the table.
-func (c *cursors) set(k cursorKey, last []byte, end bool) {
+// given returns the value of a key as the client was given it by one of its last two steps, unless it has written
+// the key since.
+func (c *cursors) given(k cursorKey, key []byte) (value []byte, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	next := &cursor{k, bytes.Clone(last), end}
+	if e, ok := c.byKey[k]; ok {
+		for _, r := range e.Value.(*cursor).read {
+			if r.there && bytes.Equal(r.key, key) {
+				return r.value, true
+			}
+		}
+	}
+	return nil, false
+}
+
+// forget is called when the client writes a key.
+func (c *cursors) forget(k cursorKey, key []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e, ok := c.byKey[k]; ok {
+		cur := e.Value.(*cursor)
+		for i, r := range cur.read {
+			if r.there && bytes.Equal(r.key, key) {
+				cur.read[i] = entry{}
+			}
+		}
+	}
+}
+
+// set moves the cursor behind the entry last, which it copies, or to the end of the table.
+func (c *cursors) set(k cursorKey, last, value []byte, end bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	next := &cursor{cursorKey: k, last: bytes.Clone(last), end: end}
+	if e, ok := c.byKey[k]; ok {
+		next.read[1] = e.Value.(*cursor).read[0]
+	}
+	if !end {
+		next.read[0] = entry{next.last, bytes.Clone(value), true}
+	}
 	if next.last == nil && last != nil {
 		next.last = []byte{}
 	}

@@ -22,6 +22,13 @@ type tables struct {
 	m  map[string]*table
 }
 
+// put writes an entry as another host does.
+func (s *tables) put(name, key, value string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.m[name].entries[key] = value
+}
+
 type table struct {
 	set     *tables
 	name    string
@@ -120,6 +127,16 @@ func (t *table) Delete(ctx context.Context, key []byte) (bool, error) {
 	_, ok := t.entries[string(key)]
 	delete(t.entries, string(key))
 	return ok, nil
+}
+
+func (t *table) DeleteIf(ctx context.Context, key, seen []byte) (bool, error) {
+	t.set.mu.Lock()
+	now, ok := t.entries[string(key)]
+	t.set.mu.Unlock()
+	if ok && now != string(seen) {
+		return true, nil
+	}
+	return t.Delete(ctx, key)
 }
 
 func (t *table) Create(context.Context) error {

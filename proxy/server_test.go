@@ -168,6 +168,36 @@ func TestServer_Sequence(t *testing.T) {
 	c.want("status|0|key||value|0||")
 }
 
+// TestServer_ScanSparesFresh ensures that a client which deletes what its scan has given it deletes that, and not what
+// another host has written since; and that an entry which it has written itself is deleted whatever it holds.
+func TestServer_ScanSparesFresh(t *testing.T) {
+	h := serve(t, proxy.Config{}, nil)
+	first, next := "request|sequence|table|raft:t|flags|0|function|0||", "request|sequence|table|raft:t|flags|0|function|1||"
+	h.tables.set("t", table{entries: map[string]string{"b": "old", "c": "old"}})
+	scan := func(c *client) { // to b, so that a is what Postfix would delete behind itself
+		h.tables.put("t", "a", "old")
+		c.send(first + next)
+		c.want("status|0|key|a|value|old||status|0|key|b|value|old||")
+	}
+	c := h.dial()
+	remove, look := "request|delete|table|raft:t|flags|0|key|a||", "request|lookup|table|raft:t|flags|0|key|a||"
+	scan(c)
+	c.send(remove + look)
+	c.want("status|0||status|1|value|||")
+
+	scan(c)
+	h.tables.put("t", "a", "fresh")
+	c.send(remove + look)
+	c.want("status|0||status|0|value|fresh||")
+
+	scan(c)
+	c.send("request|update|table|raft:t|flags|0|key|a|value|own||")
+	c.want("status|0||")
+	h.tables.put("t", "a", "fresh")
+	c.send(remove + look)
+	c.want("status|0||status|1|value|||")
+}
+
 // TestServer_Garbage ensures that nothing a client sends harms another client or is answered wrongly.
 func TestServer_Garbage(t *testing.T) {
 	h := serve(t, proxy.Config{RequestTimeout: 200 * time.Millisecond}, nil)

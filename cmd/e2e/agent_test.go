@@ -173,6 +173,16 @@ func (m memTable) Delete(_ context.Context, key []byte) (found bool, err error) 
 	return found, err
 }
 
+func (m memTable) DeleteIf(_ context.Context, key, seen []byte) (found bool, err error) {
+	err = m.with(func(entries map[string]string) {
+		var now string
+		if now, found = entries[string(key)]; now == string(seen) {
+			delete(entries, string(key))
+		}
+	})
+	return found, err
+}
+
 func (m memTable) Create(context.Context) error {
 	m.a.mu.Lock()
 	defer m.a.mu.Unlock()

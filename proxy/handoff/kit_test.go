@@ -50,11 +50,12 @@ func (a answers) Lookup(key []byte) ([]byte, bool, error) {
 	}
 	return []byte(a.name + " " + string(key)), true, nil
 }
-func (answers) Next([]byte) ([]byte, []byte, bool, error)    { return nil, nil, false, nil }
-func (answers) Kind() dict.Flags                             { return dict.Fixed }
-func (answers) Update(context.Context, []byte, []byte) error { return nil }
-func (answers) Delete(context.Context, []byte) (bool, error) { return true, nil }
-func (answers) Create(context.Context) error                 { return nil }
+func (answers) Next([]byte) ([]byte, []byte, bool, error)              { return nil, nil, false, nil }
+func (answers) Kind() dict.Flags                                       { return dict.Fixed }
+func (answers) Update(context.Context, []byte, []byte) error           { return nil }
+func (answers) Delete(context.Context, []byte) (bool, error)           { return true, nil }
+func (answers) DeleteIf(context.Context, []byte, []byte) (bool, error) { return true, nil }
+func (answers) Create(context.Context) error                           { return nil }
 
 // testHello is the service of these tests.
 var testHello = Hello{Service: "proxymap", PID: 7, MailVersion: "3.7.11", Approved: "proxy:raft:t"}

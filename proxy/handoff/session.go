@@ -86,9 +86,10 @@ type awayTable struct{}
 
 var errAway = fmt.Errorf("the agent is away: %w", dict.ErrRetry)
 
-func (awayTable) Lookup([]byte) ([]byte, bool, error)          { return nil, false, errAway }
-func (awayTable) Next([]byte) ([]byte, []byte, bool, error)    { return nil, nil, false, errAway }
-func (awayTable) Kind() dict.Flags                             { return dict.Fixed }
-func (awayTable) Update(context.Context, []byte, []byte) error { return errAway }
-func (awayTable) Delete(context.Context, []byte) (bool, error) { return false, errAway }
-func (awayTable) Create(context.Context) error                 { return errAway }
+func (awayTable) Lookup([]byte) ([]byte, bool, error)                    { return nil, false, errAway }
+func (awayTable) Next([]byte) ([]byte, []byte, bool, error)              { return nil, nil, false, errAway }
+func (awayTable) Kind() dict.Flags                                       { return dict.Fixed }
+func (awayTable) Update(context.Context, []byte, []byte) error           { return errAway }
+func (awayTable) Delete(context.Context, []byte) (bool, error)           { return false, errAway }
+func (awayTable) DeleteIf(context.Context, []byte, []byte) (bool, error) { return false, errAway }
+func (awayTable) Create(context.Context) error                           { return errAway }
