@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"postraft/dict"
+	"postraft/dict/pattern"
 	"postraft/fsm"
 	"postraft/fsm/packed"
 )
@@ -106,6 +107,14 @@ func (n *Node) Import(ctx context.Context, name string, opts ImportOptions, entr
 	if ctx.Err() != nil { // entries may have broken off: half of them must not become the table
 		return ImportResult{}, fmt.Errorf("import into table %s: %w", name, context.Cause(ctx))
 	}
+	if dict.IsPattern(opts.Type) {
+		if opts.Merge {
+			return ImportResult{}, fmt.Errorf("import into table %s: %w: rules are kept in the order of their text, which cannot be merged", name, dict.ErrBadSource)
+		}
+		if err := pattern.CheckEntries(opts.Type, next.All()); err != nil {
+			return ImportResult{}, fmt.Errorf("import into table %s: %w", name, err)
+		}
+	}
 	var result ImportResult
 	for range deltaAttempts {
 		if result, err = n.importDelta(ctx, name, opts, next); !errors.Is(err, errConflict) {
@@ -158,7 +167,7 @@ func (n *Node) importDelta(ctx context.Context, name string, opts ImportOptions,
 		return result, opts.check(result, lenOf(old))
 	case opts.DryRun:
 		return result, nil
-	case !fits:
+	case !fits, dict.IsPattern(opts.Type) && len(ops) > 0: // rules are replaced as a whole, never one by one
 		return result, errLarge
 	case !exists:
 		if err := n.create(ctx, &fsm.Create{Name: name, Type: opts.Type}); err != nil {

@@ -18,8 +18,9 @@ type Table struct {
 }
 
 var (
-	_ dict.Reader = (*Table)(nil)
-	_ dict.Writer = (*Table)(nil)
+	_ dict.Reader     = (*Table)(nil)
+	_ dict.FlagReader = (*Table)(nil)
+	_ dict.Writer     = (*Table)(nil)
 )
 
 // Table returns the handle of a raft table. It never waits.
@@ -27,10 +28,15 @@ func (n *Node) Table(name string) *Table { return &Table{n, name} }
 
 // Lookup implements dict.Reader. It takes no lock and, unless it fails, does not allocate.
 func (t *Table) Lookup(key []byte) (value []byte, found bool, err error) {
+	return t.LookupFlags(key, 0)
+}
+
+// LookupFlags implements dict.FlagReader.
+func (t *Table) LookupFlags(key []byte, flags dict.Flags) (value []byte, found bool, err error) {
 	if err := t.n.gate(); err != nil {
 		return nil, false, err
 	}
-	return t.n.fsm.State().Lookup(t.name, key)
+	return t.n.fsm.State().LookupFlags(t.name, key, flags)
 }
 
 // Next implements dict.Reader.
@@ -38,15 +44,34 @@ func (t *Table) Next(after []byte) (key, value []byte, found bool, err error) {
 	if err := t.n.gate(); err != nil {
 		return nil, nil, false, err
 	}
+	if t.Kind() == dict.Pattern {
+		return nil, nil, false, fmt.Errorf("table %s: %w: rules have no keys to go through", t.name, dict.ErrConfig)
+	}
 	return t.n.fsm.State().Next(t.name, after)
 }
 
 // Kind implements dict.Reader.
-func (t *Table) Kind() dict.Flags { return dict.Fixed }
+func (t *Table) Kind() dict.Flags {
+	if table, ok := t.n.fsm.State().Table(t.name); ok && dict.IsPattern(table.Type) {
+		return dict.Pattern
+	}
+	return dict.Fixed
+}
+
+// writable refuses changes of single entries of a table that has rules, before they cost a log entry.
+func (t *Table) writable() error {
+	if t.Kind() == dict.Pattern {
+		return fmt.Errorf("table %s: %w", t.name, dict.ErrReadOnly)
+	}
+	return nil
+}
 
 // Update implements dict.Writer.
 func (t *Table) Update(ctx context.Context, key, value []byte) error {
 	if err := dict.CheckEntry(key, value); err != nil {
+		return err
+	}
+	if err := t.writable(); err != nil {
 		return err
 	}
 	_, err := t.op(ctx, fsm.Op{Kind: fsm.OpUpdate, Table: t.name, Key: key, Value: value})
@@ -55,6 +80,9 @@ func (t *Table) Update(ctx context.Context, key, value []byte) error {
 
 // Delete implements dict.Writer.
 func (t *Table) Delete(ctx context.Context, key []byte) (found bool, err error) {
+	if err := t.writable(); err != nil {
+		return false, err
+	}
 	status, err := t.op(ctx, fsm.Op{Kind: fsm.OpDelete, Table: t.name, Key: key})
 	return err == nil && status == fsm.OpDone, err
 }

@@ -64,8 +64,8 @@ func CheckTableName(name string) error {
 
 // CheckTableType returns an ErrBadSource unless typ is a kind of table that can be created.
 func CheckTableType(typ string) error {
-	if typ != TypeHash {
-		return fmt.Errorf("table type %q: this version keeps %s tables only: %w", typ, TypeHash, ErrBadSource)
+	if typ != TypeHash && !IsPattern(typ) {
+		return fmt.Errorf("table type %q: want %s, %s, %s or %s: %w", typ, TypeHash, TypeCIDR, TypeRegexp, TypePCRE, ErrBadSource)
 	}
 	return nil
 }

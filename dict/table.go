@@ -24,6 +24,12 @@ type Reader interface {
 	Kind() Flags
 }
 
+// A FlagReader is a Reader whose answers depend on the flags of the request: NoRegSub leaves out rules with
+// $number in their result.
+type FlagReader interface {
+	LookupFlags(key []byte, flags Flags) (value []byte, found bool, err error)
+}
+
 // A Writer changes one table. Its methods return when the change is committed by a quorum and visible
 // to a Reader of the same table on this node, or with an error: an ErrRetry after which nothing has
 // changed, or ErrUnknownOutcome. They may be called from any goroutine.

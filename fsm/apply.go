@@ -96,7 +96,7 @@ func (a *apply) close() {
 	}
 	a.own()
 	for name, e := range a.editors {
-		a.tables[name] = &Table{e.Table(), e.typ, e.version}
+		a.tables[name] = newTable(e.Table(), e.typ, e.version)
 	}
 	clear(a.editors)
 }
@@ -248,7 +248,7 @@ func (a *apply) create(c *Create) Result {
 		return refused(err)
 	}
 	a.own()
-	a.tables[c.Name] = &Table{&packed.Table{}, c.Type, a.index}
+	a.tables[c.Name] = newTable(&packed.Table{}, c.Type, a.index)
 	a.wholeRecord(c.Name, nil, a.tables[c.Name])
 	return Result{}
 }
@@ -304,7 +304,7 @@ func (a *apply) stageCommit(c *StageCommit) Result {
 		if t, ok := a.tables[s.table]; ok && c.Merge {
 			next = merge(t.Table, next)
 		}
-		after := &Table{next, s.typ, a.index}
+		after := newTable(next, s.typ, a.index)
 		a.wholeRecord(s.table, before[s.table], after)
 		a.tables[s.table] = after
 	}

@@ -5,7 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"postraft/dict"
 	"postraft/fsm/packed"
 )
 
@@ -67,7 +66,7 @@ func (h *History) At(s *State, table string, index uint64) (*Table, bool) {
 	var edit *packed.Editor
 	flush := func() {
 		if edit != nil {
-			now, edit = &Table{edit.Table(), now.Type, index}, nil
+			now, edit = newTable(edit.Table(), now.Type, index), nil
 		}
 	}
 	for _, r := range slices.Backward(records) {
@@ -157,24 +156,11 @@ func (r *Record) Changes(yield func(Change) bool) {
 		yield(Change{r.Key, r.Old, r.New})
 		return
 	}
-	if kind := cmpType(r.Before, r.After); kind != dict.TypeHash {
-		return
-	}
 	for c := range Diff(entriesOf(r.Before), entriesOf(r.After)) {
 		if !yield(c) {
 			return
 		}
 	}
-}
-
-// cmpType returns the type of either table.
-func cmpType(a, b *Table) string {
-	for _, t := range []*Table{a, b} {
-		if t != nil && t.Type != dict.TypeHash {
-			return t.Type
-		}
-	}
-	return dict.TypeHash
 }
 
 func entriesOf(t *Table) *packed.Table {

@@ -203,7 +203,7 @@ func (s *Snapshot) readBody(in *frameReader) error {
 		if d := t.Digest(); t.Len() != table.Entries || t.Bytes() != table.Bytes || !slices.Equal(d[:], table.Digest) {
 			return in.bad("table %s does not have the digest that was written with it", table.Name)
 		}
-		s.State.tables[table.Name] = &Table{t, table.Type, table.Version}
+		s.State.tables[table.Name] = newTable(t, table.Type, table.Version)
 		table = nil
 		return nil
 	}

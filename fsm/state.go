@@ -16,6 +16,8 @@ type Table struct {
 	*packed.Table
 	Type    string
 	Version uint64 // raft index of the entry that changed it last
+
+	compiled *compiled // of a pattern table
 }
 
 // TableInfo describes a table.
@@ -60,12 +62,24 @@ func (t *Table) info(name string) TableInfo {
 // value a committed entry may have changed unknown to this node is dict.ErrRetry. It does not allocate
 // unless it fails.
 func (s *State) Lookup(table string, key []byte) (value []byte, found bool, err error) {
+	return s.LookupFlags(table, key, 0)
+}
+
+// LookupFlags is Lookup with the flags of the request, of which dict.NoRegSub makes a difference to rules.
+func (s *State) LookupFlags(table string, key []byte, flags dict.Flags) (value []byte, found bool, err error) {
 	if s.doubt != nil && s.doubt.covers(table, key) {
 		return nil, false, errDoubt
 	}
 	t, ok := s.tables[table]
-	if !ok {
+	switch {
+	case !ok:
 		return nil, false, dict.ErrNoTable
+	case t.compiled != nil:
+		if s.doubt != nil && s.doubt.touches(table) { // any line may decide about any key
+			return nil, false, errDoubt
+		}
+		m, err := t.Match(key, flags)
+		return m.Value, m.Found, err
 	}
 	value, found = t.Get(key)
 	return value, found, nil

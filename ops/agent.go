@@ -50,6 +50,10 @@ type Tables interface {
 
 	// Get reads the node's own memory or, with consistent, what the whole cluster has now.
 	Get(ctx context.Context, table string, key []byte, consistent bool) (value []byte, found bool, err error)
+
+	// Explain is Get from the node's own memory, with how it came to the answer. The key is folded as Postfix does,
+	// unless exact.
+	Explain(ctx context.Context, table string, key []byte, exact bool) (Explained, error)
 	Put(ctx context.Context, table string, key, value []byte) error
 	Delete(ctx context.Context, table string, key []byte) (found bool, err error)
 

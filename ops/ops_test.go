@@ -487,6 +487,10 @@ func (a *fakeAgent) Watch(ctx context.Context, _ string, from *uint64, emit func
 	return context.Cause(ctx)
 }
 
+func (a *fakeAgent) Explain(_ context.Context, table string, key []byte, _ bool) (Explained, error) {
+	return Explained{Table: table, Key: key, Asked: key, Found: true, Line: 3, Node: "n1"}, nil
+}
+
 func (a *fakeAgent) History(context.Context, string, []byte) (History, error) {
 	return History{Events: []Event{{Index: 7, Key: []byte("k"), New: []byte("v"), HasNew: true}}, Begin: 3}, nil
 }

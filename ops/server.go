@@ -182,6 +182,7 @@ func (s *Server) handler() http.Handler {
 		"POST /v1/table/diff":      h.diff,
 		"GET /v1/table/watch":      h.watch,
 		"GET /v1/table/history":    h.history,
+		"POST /v1/table/explain":   h.explain,
 		"POST /v1/table/restore":   h.restoreVersion,
 		"GET /v1/snapshot":         h.saveSnapshot,
 		"POST /v1/snapshot":        h.restoreSnapshot,

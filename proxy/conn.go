@@ -389,9 +389,9 @@ func (c *conn) lookup(h *handle) ([]byte, status) {
 	if !valid {
 		return nil, statusNoKey
 	}
-	value, found, err := h.table.Lookup(key)
+	value, found, err := c.find(h, key)
 	if c.made(h, err) {
-		value, found, err = h.table.Lookup(key)
+		value, found, err = c.find(h, key)
 	}
 	if err != nil {
 		return nil, c.failed(h, err)
@@ -404,6 +404,14 @@ func (c *conn) lookup(h *handle) ([]byte, status) {
 		return nil, statusConfig
 	}
 	return value, statusOK
+}
+
+// find asks the table, with the flags of the request where they count.
+func (c *conn) find(h *handle, key []byte) (value []byte, found bool, err error) {
+	if t, ok := h.table.(dict.FlagReader); ok {
+		return t.LookupFlags(key, c.req.instance|c.req.flags)
+	}
+	return h.table.Lookup(key)
 }
 
 func (c *conn) update(h *handle) status {

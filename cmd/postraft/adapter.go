@@ -147,6 +147,17 @@ func (o operated) Get(ctx context.Context, table string, key []byte, consistent 
 	return value, found, atTable(table, err)
 }
 
+func (o operated) Explain(_ context.Context, table string, key []byte, exact bool) (ops.Explained, error) {
+	e, err := o.node.Explain(table, key, exact)
+	if err != nil {
+		return ops.Explained{}, opsError(err)
+	}
+	return ops.Explained{
+		Table: table, Type: e.Type, Key: key, Asked: e.Asked, Found: e.Found, Value: e.Value, Line: e.Line, Rule: e.Rule,
+		Version: e.Version, Index: e.Index, Node: e.Node, Leader: e.Leader, AgeMS: e.Age.Milliseconds(),
+	}, nil
+}
+
 // atTable adds the table to an error that does not name it.
 func atTable(table string, err error) error {
 	if err == nil {

@@ -32,6 +32,13 @@ exist counts as empty.`,
 			if err := dict.CheckTableName(args[0]); err != nil {
 				return err
 			}
+			typ, err := a.typeOf(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			if dict.IsPattern(typ) {
+				return a.diffRules(ctx, args[0], args[1], typ, opts.Lenient)
+			}
 			source, err := a.load(args[1], opts)
 			if err != nil {
 				return err

@@ -23,14 +23,20 @@ func foldFlag(cmd *cobra.Command, exact *bool) {
 }
 
 func (a *app) getCmd() *cobra.Command {
-	var exact, consistent bool
+	var exact, consistent, explain bool
 	cmd := &cobra.Command{
 		Use:               "get TABLE KEY",
 		Short:             "Print the value of a key; exit 1 if there is none",
 		Args:              want(2, 2),
 		ValidArgsFunction: a.tableArg,
 		RunE: action(func(ctx context.Context, args []string) error {
-			key := fold(args[1], exact)
+			if explain {
+				return a.explain(ctx, args[0], []byte(args[1]), exact)
+			}
+			key, err := a.keyFor(ctx, args[0], args[1], exact)
+			if err != nil {
+				return err
+			}
 			v, err := a.client().Get(ctx, args[0], key, consistent)
 			if err != nil {
 				return err
@@ -52,6 +58,8 @@ func (a *app) getCmd() *cobra.Command {
 	}
 	foldFlag(cmd, &exact)
 	cmd.Flags().BoolVar(&consistent, "consistent", false, "what the whole cluster has now; needs the leader")
+	cmd.Flags().BoolVar(&explain, "explain", false, "tell how this node comes to its answer: the key that it looks for, the rule, the age of the table")
+	cmd.MarkFlagsMutuallyExclusive("consistent", "explain")
 	return cmd
 }
 

@@ -46,17 +46,34 @@ func (a *app) load(file string, opts dict.SourceOptions) (*dict.Source, error) {
 	return source, nil
 }
 
+// A table's worth of entries, in the order of their keys.
+type table interface {
+	All() iter.Seq2[[]byte, []byte]
+	Len() int
+	Bytes() int64
+}
+
+// loadType is load for a table of any type.
+func (a *app) loadType(file, typ string, opts dict.SourceOptions) (table, error) {
+	if !dict.IsPattern(typ) {
+		return a.load(file, opts)
+	}
+	return a.loadRules(file, typ, opts.Lenient)
+}
+
 func (a *app) importCmd() *cobra.Command {
 	var opts dict.SourceOptions
 	var imp ops.ImportOptions
 	var maxChange string
 	var force bool
-	cmd := &cobra.Command{
+	var cmd *cobra.Command
+	cmd = &cobra.Command{
 		Use:   "import NAME FILE|-",
-		Short: "Make a table equal to postmap source text",
+		Short: "Make a table equal to postmap source text, or to rules",
 		Long: `Makes the table equal to the postmap source text in FILE, in one step for every reader on every node, and creates
 it if need be. Keys are folded to lower case as postmap(1) does. A bad line, or a key that comes twice with
-different values, refuses the whole import.`,
+different values, refuses the whole import. A table of type cidr, regexp or pcre takes its rules as they stand;
+a rule that Postfix would skip or warn about refuses them all.`,
 		Example:           "  postraft table import virtual_alias /etc/postfix/virtual",
 		Args:              want(2, 2),
 		ValidArgsFunction: a.tableArg,
@@ -68,7 +85,12 @@ different values, refuses the whole import.`,
 			if imp.MaxChange, err = percent(maxChange, force); err != nil {
 				return err
 			}
-			source, err := a.load(args[1], opts)
+			if !cmd.Flags().Changed("type") {
+				if imp.Type, err = a.typeOf(ctx, args[0]); err != nil {
+					return err
+				}
+			}
+			source, err := a.loadType(args[1], imp.Type, opts)
 			if err != nil {
 				return err
 			}
@@ -85,7 +107,7 @@ different values, refuses the whole import.`,
 	cmd.Flags().BoolVar(&imp.Merge, "merge", false, "add and replace entries only, remove none")
 	cmd.Flags().BoolVar(&imp.DryRun, "dry-run", false, "count what would change and change nothing")
 	limitFlags(cmd, &maxChange, &force)
-	cmd.Flags().StringVar(&imp.Type, "type", dict.TypeHash, "`kind` of a table that is not there yet: hash")
+	cmd.Flags().StringVar(&imp.Type, "type", dict.TypeHash, "`kind` of a table that is not there yet: "+kinds)
 	return cmd
 }
 
@@ -132,13 +154,24 @@ func (a *app) exportCmd() *cobra.Command {
 		Use:   "export NAME",
 		Short: "Print a table as postmap source text",
 		Long: `Prints the table as postmap source text that imports to the same table. Entries that such text cannot carry, such
-as keys with capital letters, are comments for postmap(1) and entries for "postraft table import".`,
+as keys with capital letters, are comments for postmap(1) and entries for "postraft table import". Of a table of
+rules it prints the text that was imported.`,
 		Args:              want(1, 1),
 		ValidArgsFunction: a.tableArg,
 		RunE: action(func(ctx context.Context, args []string) error {
+			typ, err := a.typeOf(ctx, args[0])
+			if err != nil {
+				return err
+			}
 			out := bufio.NewWriterSize(a.out, 64<<10)
-			w := dict.NewSourceWriter(out)
-			if err := a.client().Entries(ctx, args[0], nil, w.Entry); err != nil {
+			write := dict.NewSourceWriter(out).Entry
+			if dict.IsPattern(typ) {
+				write = func(_, line []byte) error {
+					out.Write(line)
+					return out.WriteByte('\n')
+				}
+			}
+			if err := a.client().Entries(ctx, args[0], nil, write); err != nil {
 				return err
 			}
 			return out.Flush()

@@ -43,9 +43,12 @@ func (a *app) tableCreateCmd() *cobra.Command {
 			return a.say("%s: created; Postfix names it proxy:%s:%s", args[0], dict.RaftType, args[0])
 		}),
 	}
-	cmd.Flags().StringVar(&typ, "type", dict.TypeHash, "`kind` of table: hash")
+	cmd.Flags().StringVar(&typ, "type", dict.TypeHash, "`kind` of table: "+kinds)
 	return cmd
 }
+
+// kinds are the types of tables.
+const kinds = dict.TypeHash + ", or rules of " + dict.TypeCIDR + ", " + dict.TypeRegexp + " or " + dict.TypePCRE
 
 func (a *app) tableListCmd() *cobra.Command {
 	return &cobra.Command{
