@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -209,23 +210,30 @@ func TestTable_DeleteIf(t *testing.T) {
 // TestNode_OlderNode ensures that a leader takes no command that a node of the cluster cannot carry out: the node
 // would end.
 func TestNode_OlderNode(t *testing.T) {
-	c := clustertest.New(t, 3)
-	a, older := c.Leader(), c.Followers()[0]
-	a.Create("t")
+	c := clustertest.NewWith(t, 3, func(cfg *cluster.Config) {
+		if cfg.Name == "n2" {
+			cfg.CommandLevel, cfg.Version = 1, "0.1"
+		}
+	})
+	older := c.Nodes[1]
+	older.Create("t")
+	for _, n := range c.Nodes {
+		if err := n.CreateTable(t.Context(), "networks", "cidr"); !errors.Is(err, cluster.ErrRefused) || !strings.Contains(err.Error(), "n2 runs version 0.1") {
+			t.Errorf("%s: a table that n2 cannot keep: %v", n.Config.Name, err)
+		}
+	}
+	older.Put("t", "k", "v")
+	c.Agree()
+	for _, n := range c.Nodes { // a plain delete in its place
+		n.Put("t", "k", "v")
+		if found, err := n.Table("t").DeleteIf(t.Context(), []byte("k"), []byte("v")); err != nil || !found {
+			t.Errorf("%s: %v %v", n.Config.Name, found, err)
+		}
+	}
 	older.Kill()
-	older.Config.CommandLevel, older.Config.Version = 1, "0.1"
+	older.Config.CommandLevel = 0
 	older.Start()
 	older.WaitReady()
-	a.Put("t", "k", "fresh")
-	c.Eventually("the leader knows that there is an older node", func() error {
-		a.Put("t", "k", "v")
-		// A plain delete in its place: "seen" is what the table holds.
-		found, err := a.Table("t").DeleteIf(t.Context(), []byte("k"), []byte("v"))
-		if err != nil || !found {
-			return fmt.Errorf("%v %w", found, err)
-		}
-		return nil
-	})
-	older.Put("t", "still", "there")
+	c.Eventually("all can, and the leader knows", func() error { return c.Leader().CreateTable(t.Context(), "networks", "cidr") })
 	c.Agree()
 }
