@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"maps"
-	"strings"
 
 	"postraft/dict"
 )
@@ -27,17 +26,4 @@ func (a *Aliases) resolve(name dict.Name) (table string, ok bool) {
 	}
 	table, ok = (*a)[name.String()]
 	return table, ok
-}
-
-// in reports whether the name of a compound table holds one that is an alias.
-func (a *Aliases) in(name string) bool {
-	if a == nil {
-		return false
-	}
-	for alias := range *a {
-		if strings.Contains(name, alias) {
-			return true
-		}
-	}
-	return false
 }

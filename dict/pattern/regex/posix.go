@@ -5,20 +5,20 @@ import (
 	"strings"
 )
 
-// The errors of regcomp(3).
+// The errors of regcomp(3), in its words.
 var (
-	errBadRepeat  = errors.New("Invalid preceding regular expression")
-	errBadBrace   = errors.New("Invalid content of \\{\\}")
-	errNoBrace    = errors.New("Unmatched \\{")
-	errBadRef     = errors.New("Invalid back reference")
-	errBackslash  = errors.New("Trailing backslash")
-	errNoParen    = errors.New("Unmatched ( or \\(")
-	errEndParen   = errors.New("Unmatched ) or \\)")
-	errNoBracket  = errors.New("Unmatched [, [^, [:, [., or [=")
-	errBadRange   = errors.New("Invalid range end")
-	errBadClass   = errors.New("Invalid character class name")
-	errBadCollate = errors.New("Invalid collation character")
-	errTooBig     = errors.New("Regular expression too big")
+	errBadRepeat  = errors.New("invalid preceding regular expression")
+	errBadBrace   = errors.New("invalid content of \\{\\}")
+	errNoBrace    = errors.New("unmatched \\{")
+	errBadRef     = errors.New("invalid back reference")
+	errBackslash  = errors.New("trailing backslash")
+	errNoParen    = errors.New("unmatched ( or \\(")
+	errEndParen   = errors.New("unmatched ) or \\)")
+	errNoBracket  = errors.New("unmatched [, [^, [:, [., or [=")
+	errBadRange   = errors.New("invalid range end")
+	errBadClass   = errors.New("invalid character class name")
+	errBadCollate = errors.New("invalid collation character")
+	errTooBig     = errors.New("regular expression too big")
 )
 
 // CompilePOSIX compiles a POSIX pattern, extended unless Basic, with the additions of glibc: back
