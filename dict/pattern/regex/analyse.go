@@ -25,7 +25,7 @@ func anchored(n *node) bool {
 			if anchored(sub) {
 				return true
 			}
-			if w, ok := sub.width(nil, 0); !ok || w > 0 || sub.op == opKeep {
+			if w, ok := sub.width(nil); !ok || w > 0 || sub.op == opKeep {
 				return false
 			}
 		}

@@ -8,7 +8,9 @@ import (
 // Bounds of one pattern.
 const (
 	maxProgram = 200_000 // instructions
-	maxDepth   = 250     // parts within parts
+	maxWork    = 4 * maxProgram
+	maxWidth   = 10_000 // parts that are looked at for the width of one
+	maxDepth   = 250    // parts within parts
 	maxRepeat  = 65535
 	maxGroups  = 1000
 )
@@ -82,6 +84,7 @@ type compiler struct {
 	re    *Regex
 	seen  map[set]int32
 	byNum map[int]*node // captures
+	work  int           // parts that were emitted, those of no instruction too
 	err   error
 }
 
@@ -159,6 +162,9 @@ func (c *compiler) refIndex(refs []int) int32 {
 }
 
 func (c *compiler) node(n *node) {
+	if c.work++; c.work > maxWork && c.err == nil {
+		c.err = errTooLarge
+	}
 	if c.err != nil {
 		return
 	}
@@ -243,7 +249,7 @@ func (c *compiler) look(n *node) {
 	start := c.emit(in)
 	var ends []int32
 	for i, b := range n.subs {
-		w, ok := b.width(c.byNum, 0)
+		w, ok := b.width(c.byNum)
 		if !ok {
 			c.err = errors.New("lookbehind assertion is not fixed length")
 			return

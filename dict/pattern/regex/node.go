@@ -146,8 +146,14 @@ func (n *node) nullable() bool {
 }
 
 // width returns how many bytes n takes, if that is always the same. groups are the captures, for calls.
-func (n *node) width(groups map[int]*node, depth int) (w int, ok bool) {
-	if depth > maxDepth {
+func (n *node) width(groups map[int]*node) (w int, ok bool) {
+	budget := maxWidth
+	return n.widthWithin(groups, &budget)
+}
+
+// widthWithin is width, for as many parts as the budget allows: calls may lead back to themselves.
+func (n *node) widthWithin(groups map[int]*node, budget *int) (w int, ok bool) {
+	if *budget--; *budget < 0 {
 		return 0, false
 	}
 	switch n.op {
@@ -157,7 +163,7 @@ func (n *node) width(groups map[int]*node, depth int) (w int, ok bool) {
 		return 0, true
 	case opCat:
 		for _, sub := range n.subs {
-			sw, ok := sub.width(groups, depth+1)
+			sw, ok := sub.widthWithin(groups, budget)
 			if !ok {
 				return 0, false
 			}
@@ -173,7 +179,7 @@ func (n *node) width(groups map[int]*node, depth int) (w int, ok bool) {
 			}
 		}
 		for i, sub := range subs {
-			sw, ok := sub.width(groups, depth+1)
+			sw, ok := sub.widthWithin(groups, budget)
 			if !ok || i > 0 && sw != w {
 				return 0, false
 			}
@@ -181,13 +187,13 @@ func (n *node) width(groups map[int]*node, depth int) (w int, ok bool) {
 		}
 		return w, true
 	case opRepeat:
-		w, ok := n.subs[0].width(groups, depth+1)
-		return w * n.min, ok && (n.min == n.max || w == 0)
+		w, ok := n.subs[0].widthWithin(groups, budget)
+		return w * n.min, ok && w < maxProgram && (n.min == n.max || w == 0)
 	case opCapture, opAtomic:
-		return n.subs[0].width(groups, depth+1)
+		return n.subs[0].widthWithin(groups, budget)
 	case opCall:
 		if g := groups[n.n]; g != nil {
-			return g.width(groups, depth+1)
+			return g.widthWithin(groups, budget)
 		}
 	}
 	return 0, false
