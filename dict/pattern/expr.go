@@ -65,6 +65,9 @@ func (t *exprTable) match(s *scratch, key []byte, noRegSub bool) (Match, error) 
 			groups = s.groups[:n]
 		}
 		ok, err := s.matcher.Match(r.re, key, groups)
+		if err == regex.ErrLoop { // PCRE2 fails for the same reason, and Postfix tries the next rule
+			ok, err = !r.match, nil
+		}
 		if err != nil {
 			return Match{}, t.failed(r, err)
 		}

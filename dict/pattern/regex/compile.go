@@ -30,6 +30,7 @@ const (
 	iBackref              // refs[x], folded by y
 	iMark                 // register x is the place
 	iLoop                 // place is register y: go on, else x
+	iProgress             // the place is not register y
 	iLook                 // the program behind it, up to iEnd, then x; b is lookAhead...
 	iAtomic               // the same for an atomic group
 	iEnd                  // of an iLook or iAtomic
@@ -65,7 +66,8 @@ type Regex struct {
 
 	posix    bool
 	anchored bool // can only match at the start of the key
-	pure     bool // what comes of an instruction depends on nothing but the place
+	regular  bool // what comes of an instruction depends on nothing but the place, groups left aside
+	pure     bool // groups as well
 	useFirst bool
 	firstSet set // bytes that a match can begin with, if useFirst
 	literals [][]byte
@@ -96,20 +98,21 @@ func build(root *node, groups int, posix bool) (*Regex, error) {
 		re.starts[i] = -1
 	}
 	c := &compiler{re: re, seen: map[set]int32{}, byNum: map[int]*node{0: root}}
-	re.pure = true
+	re.regular = true
+	emptyLoop := false
 	root.any(func(n *node) bool {
 		switch n.op {
 		case opCapture:
 			c.byNum[n.n] = n
 		case opBackref, opLook, opAtomic, opCond, opCall:
-			re.pure = false
+			re.regular = false
 		case opRepeat:
-			if n.greed == possessive || n.max != 1 && n.subs[0].nullable() {
-				re.pure = false
-			}
+			re.regular = re.regular && n.greed != possessive
+			emptyLoop = emptyLoop || n.max != 1 && n.subs[0].nullable()
 		}
 		return false
 	})
+	re.pure = re.regular && (posix || !emptyLoop)
 	re.starts[0] = 0
 	c.node(root)
 	c.emit(inst{code: iMatch})
@@ -319,7 +322,11 @@ func (c *compiler) repeat(n *node) {
 		c.sub(inst{code: iAtomic}, &plain)
 		return
 	}
-	for range n.min {
+	least := n.min
+	if n.min > 1 && n.max != n.min && c.re.posix && c.re.regular && body.nullable() {
+		least = 1 // the others may take nothing, and where more may come glibc takes back what such a round has set
+	}
+	for range least {
 		c.node(body)
 		if c.err != nil {
 			return
@@ -332,9 +339,13 @@ func (c *compiler) repeat(n *node) {
 		c.star(n)
 	default:
 		var splits []int32
-		for range n.max - n.min {
+		for range n.max - least {
 			splits = append(splits, c.emit(inst{code: iSplit}))
-			c.node(body)
+			if c.re.posix && c.re.regular && body.nullable() {
+				c.progressing(body)
+			} else {
+				c.node(body)
+			}
 			if c.err != nil {
 				return
 			}
@@ -357,15 +368,29 @@ func (c *compiler) branch(split int32, g greed, more, on int32) {
 func (c *compiler) star(n *node) {
 	body := n.subs[0]
 	split := c.emit(inst{code: iSplit})
-	if body.nullable() {
+	switch {
+	case body.nullable() && c.re.posix && c.re.regular:
+		c.progressing(body)
+		c.emit(inst{code: iJump, x: split})
+	case body.nullable():
 		reg := int32(c.re.regs)
 		c.re.regs++
 		c.emit(inst{code: iMark, x: reg})
 		c.node(body)
 		c.emit(inst{code: iLoop, x: split, y: reg})
-	} else {
+	default:
 		c.node(body)
 		c.emit(inst{code: iJump, x: split})
 	}
 	c.branch(split, n.greed, split+1, c.here())
+}
+
+// progressing emits a round of a loop that fails when it takes nothing: as in glibc, groups keep what they had
+// before such a round. One that was not set is as good as an empty one, where there are no back references.
+func (c *compiler) progressing(body *node) {
+	reg := int32(c.re.regs)
+	c.re.regs++
+	c.emit(inst{code: iMark, x: reg})
+	c.node(body)
+	c.emit(inst{code: iProgress, y: reg})
 }

@@ -8,6 +8,9 @@ import (
 // ErrLimit says that a key costs more to match than the budget allows, so that the answer is not known.
 var ErrLimit = errors.New("pattern costs too much to match against this key")
 
+// ErrLoop says that a pattern calls itself for ever at the same place of the key.
+var ErrLoop = errors.New("nested recursion at the same place")
+
 // Bounds of a Matcher.
 const (
 	freeSteps  = 50_000    // steps that a key may take whatever the clock says
@@ -86,7 +89,7 @@ func (m *Matcher) Match(re *Regex, key []byte, groups []int) (bool, error) {
 	m.longest = re.posix && groups != nil
 	m.table = false
 	m.until = 0
-	if re.pure {
+	if re.pure || re.regular && groups == nil {
 		m.until = m.steps + plainSteps*(len(key)+16)
 	}
 	ok, err := m.search()
@@ -333,11 +336,17 @@ func (m *Matcher) run(pc, pos int32, nesting int) (end int32, ok bool, err error
 			m.set(in.x, pos)
 			pc++
 		case iLoop:
-			if m.regs[in.y] == pos {
-				pc++
-			} else {
+			switch {
+			case m.regs[in.y] != pos:
 				pc = in.x
+			case m.table: // going on from the start of the round was tried, or will be
+				failed = true
+			default:
+				pc++
 			}
+		case iProgress:
+			failed = m.regs[in.y] == pos
+			pc++
 		case iLook, iAtomic:
 			if nesting >= maxNesting {
 				return 0, false, ErrLimit
@@ -456,7 +465,7 @@ func (m *Matcher) enter(group, pos, back int32) error {
 			break
 		}
 		if m.calls[i].group == group {
-			return ErrLimit // it would call itself at the same place for ever
+			return ErrLoop
 		}
 	}
 	if m.call >= 0 {
