@@ -30,7 +30,7 @@ const (
 
 // CompilePCRE compiles a pattern of PCRE2.
 func CompilePCRE(pattern string, flags Flags) (*Regex, error) {
-	p := &pcre{src: pattern, flags: flags, names: map[string][]int{}}
+	p := &pcre{src: pattern, flags: flags, names: map[string][]int{}, byNumber: map[int]string{}}
 	root, err := p.parse()
 	if err != nil {
 		return nil, err
@@ -43,15 +43,16 @@ func CompilePCRE(pattern string, flags Flags) (*Regex, error) {
 
 // A pcre reads one pattern.
 type pcre struct {
-	src    string
-	pos    int
-	flags  Flags
-	groups int
-	depth  int
-	names  map[string][]int
-	looks  int  // look-around that is open
-	quoted bool // inside \Q...\E
-	later  []func() error
+	src      string
+	pos      int
+	flags    Flags
+	groups   int
+	depth    int
+	names    map[string][]int
+	byNumber map[int]string
+	looks    int  // look-around that is open
+	quoted   bool // inside \Q...\E
+	later    []func() error
 }
 
 func (p *pcre) errorf(format string, args ...any) error {
@@ -300,6 +301,10 @@ func (p *pcre) repeated(n *node, min, max int) *node {
 	if p.on(Ungreedy) {
 		g = lazy
 	}
+	behind := p.pos
+	for p.more() && !p.at(`\Q`) && p.skip() {
+		continue
+	}
 	switch {
 	case p.take("?"):
 		g = lazy
@@ -308,6 +313,14 @@ func (p *pcre) repeated(n *node, min, max int) *node {
 		}
 	case p.take("+"):
 		g = possessive
+	default:
+		p.pos = behind
+	}
+	if n.op == opAssert { // [[:<:]] and [[:>:]], which are \b and a look: only that is repeated
+		if min == 0 {
+			return assertNode(atWord)
+		}
+		return n
 	}
 	if n.op == opLook && max != 0 { // once is as good as often
 		max = 1
@@ -402,6 +415,10 @@ func (p *pcre) newGroup(name string) (int, error) {
 	if name == "" {
 		return p.groups, nil
 	}
+	if other, ok := p.byNumber[p.groups]; ok && other != name {
+		return 0, p.errorf("different names for subpatterns of the same number are not allowed")
+	}
+	p.byNumber[p.groups] = name
 	if !slices.Contains(p.names[name], p.groups) {
 		if len(p.names[name]) > 0 && !p.on(dupNames) {
 			return 0, p.errorf("two named subpatterns have the same name %q", name)
