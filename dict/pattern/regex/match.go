@@ -457,47 +457,6 @@ func (m *Matcher) star(in *inst, pc, pos int32) (nextPC, nextPos int32, failed b
 	return pc + 1, int32(end), false, nil
 }
 
-// enter begins a call of a group.
-func (m *Matcher) enter(group, pos, back int32) error {
-	c := call{group: group, pos: pos, back: back, parent: m.call, regs: append([]int32(nil), m.regs...)}
-	for i := m.call; i >= 0; i = m.calls[i].parent {
-		if m.calls[i].pos != pos {
-			break
-		}
-		if m.calls[i].group == group {
-			return ErrLoop
-		}
-	}
-	if m.call >= 0 {
-		c.depth = m.calls[m.call].depth + 1
-	}
-	if c.depth >= maxCalls || len(m.calls) >= maxStack {
-		return ErrLimit
-	}
-	if err := m.spend(8); err != nil && err != errTable {
-		return err
-	}
-	m.calls = append(m.calls, c)
-	if err := m.push(entry{kind: setCall, pc: m.call}); err != nil {
-		return err
-	}
-	m.call = int32(len(m.calls) - 1)
-	return nil
-}
-
-// giveBack ends a call: groups are as they were before it. It returns where to go on.
-func (m *Matcher) giveBack() int32 {
-	c := &m.calls[m.call]
-	for i, v := range c.regs {
-		if m.regs[i] != v {
-			m.set(int32(i), v)
-		}
-	}
-	m.stack = append(m.stack, entry{kind: setCall, pc: m.call})
-	m.call = c.parent
-	return c.back
-}
-
 func (m *Matcher) anySet(groups []int) bool {
 	for _, g := range groups {
 		if m.regs[2*g+1] >= 0 {
@@ -528,33 +487,4 @@ func (m *Matcher) backref(in *inst, pos int32) (next int32, failed bool) {
 		return end, false
 	}
 	return pos, true
-}
-
-// holds reports whether an assert holds at a place.
-func (m *Matcher) holds(a assert, at int32) bool {
-	pos, n := int(at), len(m.key)
-	before := pos > 0 && isWord(m.key[pos-1])
-	after := pos < n && isWord(m.key[pos])
-	switch a {
-	case atBegin:
-		return pos == 0
-	case atEnd:
-		return pos == n
-	case atEndNL:
-		return pos == n || pos == n-1 && m.key[pos] == '\n'
-	case atLineStart:
-		return pos == 0 || m.key[pos-1] == '\n' && pos < n
-	case atLineStartAny:
-		return pos == 0 || m.key[pos-1] == '\n'
-	case atLineEnd:
-		return pos == n || m.key[pos] == '\n'
-	case atWord:
-		return before != after
-	case atNotWord:
-		return before == after
-	case atWordStart:
-		return !before && after
-	default:
-		return before && !after
-	}
 }
