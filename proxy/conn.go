@@ -48,7 +48,8 @@ type conn struct {
 type handle struct {
 	name   string // maptype:mapname
 	raft   string // name of the raft table; empty for local tables
-	table  Table  // nil for local tables
+	table  Table  // nil for tables of the stock service
+	local  bool   // table is a local one
 	denied bool
 	bad    bool // not a table name
 
@@ -238,8 +239,10 @@ func (c *conn) serveList(raw []byte) {
 		c.out = r.appendReply(c.out, statusDeny, nil, nil)
 	case h.table == nil:
 		c.forward(h, raw)
+	case h.local:
+		c.serveLocal(h, raw)
 	default:
-		c.serveRaft(h)
+		c.serveTable(h)
 	}
 }
 
@@ -268,8 +271,10 @@ func (c *conn) open(name []byte) *handle {
 			break
 		}
 		h.table = c.s.cfg.Tables.Table(raft)
-	case c.svc.Passthrough == nil:
-		h.denied = true
+	default:
+		h.table = c.openLocal(h.name)
+		h.local = h.table != nil
+		h.denied = h.table == nil && c.svc.Passthrough == nil
 	}
 	if err == nil && !h.bad && isRaft && dict.CheckTableName(raft) == nil {
 		h.raft = raft
@@ -329,12 +334,12 @@ func kindOf(table string) dict.Flags {
 	}
 }
 
-func (c *conn) serveRaft(h *handle) {
+func (c *conn) serveTable(h *handle) {
 	r := &c.req
 	switch r.op {
 	case opOpen:
 		r.flags = c.openFlags(h.table.Kind())
-		if c.svc.Write {
+		if c.svc.Write && !h.local {
 			c.s.ensure(dict.RaftType+":"+h.raft, h.table, c.logger())
 		}
 		c.out = r.appendReply(c.out, statusOK, nil, nil)

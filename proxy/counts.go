@@ -27,7 +27,8 @@ type ServiceCounts struct {
 }
 
 // TableCounts are about one raft table. Table is empty for tables that are not named: those that clients ask for
-// and that neither exist nor are approved by their names, and local tables as far as requests for them were denied.
+// and that neither exist nor are approved by their names, and local tables as far as requests for them were denied or
+// answered here.
 type TableCounts struct {
 	Table                                string
 	Lookups, Updates, Deletes, Sequences Results

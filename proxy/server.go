@@ -67,6 +67,7 @@ func (s *Service) parameter() (name, access string) {
 // Config says how a Server works. Zero values take the defaults.
 type Config struct {
 	Tables         Tables
+	Locals         Locals // nil: all local tables are the Passthrough's
 	Logger         *slog.Logger
 	WriteTimeout   time.Duration // an update or delete is answered within; 4.5 s
 	RequestTimeout time.Duration // of a request's bytes, and of taking a reply; 5 s

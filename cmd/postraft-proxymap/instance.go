@@ -80,7 +80,8 @@ func (s *service) frontEnd(instance proxy.Instance, status *master.Status) (*han
 	if err != nil {
 		return nil, err
 	}
-	server := proxy.New(proxy.Config{Tables: handoff.Away{}, Logger: s.log})
+	locals := &handoff.AwayLocals{Passthrough: hello.Passthrough}
+	server := proxy.New(proxy.Config{Tables: handoff.Away{}, Locals: locals, Logger: s.log})
 	own := handoff.NewService(server, hello, dial, s.log)
 	return handoff.NewFrontEnd(handoff.FrontEndConfig{
 		Path:      filepath.Join(s.runDir(), "handoff.sock"),
@@ -94,6 +95,7 @@ func (s *service) frontEnd(instance proxy.Instance, status *master.Status) (*han
 			for _, name := range names {
 				aliases[name] = "alias" // which table it is makes no difference: the agent is away
 			}
+			locals.Alias(names)
 			server.Alias(aliases)
 		},
 		Served: func() {

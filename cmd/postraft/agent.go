@@ -16,6 +16,7 @@ import (
 
 	"postraft/cluster"
 	"postraft/cluster/trust"
+	"postraft/dict/local"
 	"postraft/ops"
 	"postraft/proxy"
 	"postraft/proxy/handoff"
@@ -78,6 +79,7 @@ type agent struct {
 	write   *direct
 	auto    *ops.AutoSnapshots // nil: off
 	aliases inEffect
+	locals  *local.Set
 	web     *web // of all lives of the process; nil: off
 
 	tasks  sync.WaitGroup
@@ -163,7 +165,8 @@ func (g *agent) open(ctx context.Context) error {
 		return err
 	}
 	owner := mailOwner(instance)
-	g.proxy = proxy.New(proxy.Config{Tables: served{g.node}, Logger: g.log})
+	g.locals = newLocals(g)
+	g.proxy = proxy.New(proxy.Config{Tables: served{g.node}, Locals: locals{g.locals}, Logger: g.log})
 	if g.handoff, err = handoff.Listen(handoff.Config{
 		Path: filepath.Join(s.runDir, handoffSocket), UIDs: userIDs(owner), Open: handoff.Sessions(g.proxy), Logger: g.log,
 	}); err != nil {
@@ -193,6 +196,7 @@ func (g *agent) approve(s *settings, instance proxy.Instance) {
 // serve starts the tasks that end with ctx.
 func (g *agent) serve(ctx context.Context) {
 	g.tasks.Go(func() { trim(ctx) })
+	g.tasks.Go(func() { g.locals.Run(ctx) })
 	if s := g.settings; s.snapshotDir != "" {
 		g.auto = &ops.AutoSnapshots{Dir: s.snapshotDir, Every: s.snapshotEvery, Keep: s.snapshotKeep, Source: operated{g.node, &g.aliases}, Logger: g.log}
 		g.tasks.Go(func() { g.auto.Run(ctx) })

@@ -7,7 +7,6 @@ import (
 	"net"
 	"strings"
 
-	"postraft/dict"
 	"postraft/proxy"
 )
 
@@ -75,21 +74,3 @@ func (h *Hello) Approve(a *proxy.Approval) {
 }
 
 func (h *Hello) approved() []string { return strings.Split(h.Approved, "\x00") }
-
-// Away are the raft tables while the agent is away: nothing is known of any of them.
-type Away struct{}
-
-// Table implements proxy.Tables.
-func (Away) Table(string) proxy.Table { return awayTable{} }
-
-type awayTable struct{}
-
-var errAway = fmt.Errorf("the agent is away: %w", dict.ErrRetry)
-
-func (awayTable) Lookup([]byte) ([]byte, bool, error)                    { return nil, false, errAway }
-func (awayTable) Next([]byte) ([]byte, []byte, bool, error)              { return nil, nil, false, errAway }
-func (awayTable) Kind() dict.Flags                                       { return dict.Fixed }
-func (awayTable) Update(context.Context, []byte, []byte) error           { return errAway }
-func (awayTable) Delete(context.Context, []byte) (bool, error)           { return false, errAway }
-func (awayTable) DeleteIf(context.Context, []byte, []byte) (bool, error) { return false, errAway }
-func (awayTable) Create(context.Context) error                           { return errAway }
