@@ -27,6 +27,8 @@ type Status struct {
 	Alive         []string    `json:"alive"`  // members that gossip calls alive, by name
 	Failed        []string    `json:"failed"` // those that it does not
 	Aliases       []Alias     `json:"aliases"`
+
+	Mirrors []MirrorState `json:"mirrors"`
 }
 
 // An Alias is a table of Postfix for which this node answers from a raft table.

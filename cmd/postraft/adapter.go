@@ -19,6 +19,18 @@ import (
 type operated struct {
 	node    *cluster.Node
 	aliases *inEffect // nil: none
+	mirrors []*ops.Mirror
+}
+
+// operated returns the agent as the operator's API wants it.
+func (g *agent) operated() operated { return operated{g.node, &g.aliases, g.mirrors} }
+
+func (o operated) mirrorStates() []ops.MirrorState {
+	states := make([]ops.MirrorState, 0, len(o.mirrors))
+	for _, m := range o.mirrors {
+		states = append(states, m.State())
+	}
+	return states
 }
 
 var _ ops.Agent = operated{}
@@ -65,7 +77,7 @@ func (o operated) Status() ops.Status {
 		Ready: s.Ready, NotReady: s.NotReady, Voters: list(s.Voters), Tables: tableInfos(s.Tables),
 		LastContact: s.LastContact.Seconds(), LastContactMS: s.Staleness.Milliseconds(), Address: s.Address, Gossip: s.Gossip, Warnings: list(s.Warnings),
 		Role: s.Role, TablesIndex: s.TablesIndex, Behind: s.Behind, VotersWanted: s.VotersWanted, Alive: list(s.Alive), Failed: list(s.Failed),
-		Aliases: o.aliases.list(),
+		Aliases: o.aliases.list(), Mirrors: o.mirrorStates(),
 	}
 }
 

@@ -80,6 +80,7 @@ type agent struct {
 	auto    *ops.AutoSnapshots // nil: off
 	aliases inEffect
 	locals  *local.Set
+	mirrors []*ops.Mirror
 	web     *web // of all lives of the process; nil: off
 
 	tasks  sync.WaitGroup
@@ -131,7 +132,7 @@ func (g *agent) live(ctx context.Context, hup <-chan os.Signal) error {
 	serving, stopServing := context.WithCancel(context.Background())
 	defer stopServing()
 	g.serve(serving)
-	g.web.show(watched{g.node, g.proxy, g.auto, &g.aliases})
+	g.web.show(watched{g.node, g.proxy, g.auto, g.operated()})
 	g.log.Info("agent runs", "node", g.settings.name, "version", version, "run_dir", g.settings.runDir)
 	g.notify("READY=1")
 	err := g.wait(ctx, hup)
@@ -157,7 +158,8 @@ func (g *agent) open(ctx context.Context) error {
 	if err := g.openNode(ctx); err != nil {
 		return err
 	}
-	if g.admin, err = ops.Listen(ops.ServerConfig{Path: filepath.Join(s.runDir, adminSocket), Agent: operated{g.node, &g.aliases}, Logger: g.log}); err != nil {
+	g.mirrors = g.newMirrors()
+	if g.admin, err = ops.Listen(ops.ServerConfig{Path: filepath.Join(s.runDir, adminSocket), Agent: g.operated(), Logger: g.log}); err != nil {
 		return configError("%v", err)
 	}
 	instance, err := askPostfix(ctx, s)
@@ -198,10 +200,11 @@ func (g *agent) serve(ctx context.Context) {
 	g.tasks.Go(func() { trim(ctx) })
 	g.tasks.Go(func() { g.locals.Run(ctx) })
 	if s := g.settings; s.snapshotDir != "" {
-		g.auto = &ops.AutoSnapshots{Dir: s.snapshotDir, Every: s.snapshotEvery, Keep: s.snapshotKeep, Source: operated{g.node, &g.aliases}, Logger: g.log}
+		g.auto = &ops.AutoSnapshots{Dir: s.snapshotDir, Every: s.snapshotEvery, Keep: s.snapshotKeep, Source: g.operated(), Logger: g.log}
 		g.tasks.Go(func() { g.auto.Run(ctx) })
 	}
 	g.watchFiles(ctx)
+	g.mirror(ctx)
 	g.task(g.admin.Serve)
 	g.task(func() error {
 		settling, cancel := context.WithTimeout(ctx, settleTime)

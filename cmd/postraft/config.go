@@ -64,6 +64,9 @@ func (s *settings) load(environ []string) error {
 	if _, err := parseAliases(s.aliases); err != nil {
 		errs = append(errs, configError("alias: %v", err))
 	}
+	if err := checkMirrors(s.mirrors); err != nil {
+		errs = append(errs, configError("mirror: %v", err))
+	}
 	if s.name == "" {
 		errs = append(errs, configError("this host has no name; choose one with --name"))
 	}

@@ -37,7 +37,7 @@ func (g *agent) watchFiles(ctx context.Context) {
 			g.log.Error("file not watched", "err", err)
 			continue
 		}
-		w := &ops.FileWatch{Table: table, Path: path, Import: ops.ImportOptions{Type: dict.TypeHash, MaxChange: limit}, To: operated{g.node, &g.aliases}, Logger: g.log}
+		w := &ops.FileWatch{Table: table, Path: path, Import: ops.ImportOptions{Type: dict.TypeHash, MaxChange: limit}, To: g.operated(), Logger: g.log}
 		g.tasks.Go(func() { w.Run(ctx) })
 	}
 }

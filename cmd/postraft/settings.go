@@ -55,6 +55,7 @@ type settings struct {
 	approveRaft       bool
 	aliases           []string
 	watchFiles        []string
+	mirrors           []string
 	watchMaxChange    string
 	passthroughRead   string
 	passthroughWrite  string
@@ -193,6 +194,10 @@ func (s *settings) register() {
 	text("proxy-read-maps", &s.readMaps, "LIST", "tables approved on the proxymap sockets (default Postfix's own)", nil)
 	text("proxy-write-maps", &s.writeMaps, "LIST", "tables approved on the proxywrite sockets (default Postfix's own)", nil)
 	yes("approve-all-raft", &s.approveRaft, "approve every raft table on the sockets")
+	f.Var(&setting{"TABLE=TYPE:PATH", func(v string) (func(), error) {
+		words := dict.Words(v)
+		return func() { s.mirrors = append(s.mirrors, words...) }, checkMirrors(words)
+	}, func() string { return strings.Join(s.mirrors, ",") }}, "mirror", "keep the local Postfix table TYPE:PATH equal to the raft table TABLE; repeatable")
 	f.Var(&setting{"TYPE:NAME=TABLE", func(v string) (func(), error) {
 		words := dict.Words(v)
 		return func() { s.aliases = append(s.aliases, words...) }, checkAliases(words)

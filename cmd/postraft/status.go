@@ -107,8 +107,8 @@ func (a *app) printStatus(s ops.Status) error {
 			return err
 		}
 	}
-	if len(s.Tables) == 0 {
-		return nil
+	if err := a.printMirrors(s.Mirrors); err != nil || len(s.Tables) == 0 {
+		return err
 	}
 	fmt.Fprintln(a.out)
 	rows := [][]any{{"TABLE", "TYPE", "ENTRIES", "BYTES", "VERSION"}}

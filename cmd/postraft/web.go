@@ -67,15 +67,15 @@ type watched struct {
 	proxy *proxy.Server
 	auto  *ops.AutoSnapshots // nil: off
 
-	aliases *inEffect
+	operated operated
 }
 
 var _ watch.Agent = watched{}
 
-func (w watched) Status() ops.Status { return operated{w.node, w.aliases}.Status() }
+func (w watched) Status() ops.Status { return w.operated.Status() }
 
 func (w watched) Members(ctx context.Context) ([]ops.Member, error) {
-	return operated{w.node, w.aliases}.Members(ctx)
+	return w.operated.Members(ctx)
 }
 
 func (w watched) Vitals() watch.Vitals {

@@ -1,0 +1,132 @@
+package ops
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"postraft/dict"
+)
+
+// A Mirror keeps a table of Postfix's own on this host equal to a raft table: the text, and for the types that need
+// one the database that postmap(1) makes of it. Both are made beside their places and then renamed, so who reads
+// them sees the old or the new ones. A run that fails leaves them as they are, and is tried again.
+type Mirror struct {
+	Table  string
+	Target dict.Name // lmdb, hash, btree, cdb, texthash, or the type of a table of rules; and the path of the text
+	From   Tables
+	Logger *slog.Logger
+
+	Postmap   string        // the command
+	ConfigDir string        // of Postfix; empty is postmap's own
+	Poll      time.Duration // between looks at the table, and the least between two runs; 0 is a second
+	Timeout   time.Duration // of a run; 0 is ten minutes
+
+	mu    sync.Mutex // guards state
+	state MirrorState
+}
+
+// MirrorState says how a Mirror does.
+type MirrorState struct {
+	Table   string `json:"table"`
+	Target  string `json:"target"`            // type:path
+	Current bool   `json:"current"`           // it shows the newest version, or did a moment ago
+	Version uint64 `json:"version"`           // of the table that it shows; 0: of none that is known
+	Error   string `json:"error,omitempty"`   // why the last run failed
+	Written string `json:"written,omitempty"` // when, RFC 3339
+}
+
+// databases are the types of which postmap makes a file, and what that is called.
+var databases = map[string]string{"lmdb": ".lmdb", "hash": ".db", "btree": ".db", "cdb": ".cdb"}
+
+// CheckMirror returns an ErrBadSource unless a Mirror can be of this type.
+func CheckMirror(target dict.Name) error {
+	if _, ok := databases[target.Type]; ok || target.Type == "texthash" || dict.IsPattern(target.Type) {
+		return nil
+	}
+	return Errorf(BadData, "a table of type %s cannot be kept: want lmdb, hash, btree, cdb, texthash, cidr, regexp or pcre", target.Type)
+}
+
+// State returns how it does. It may be called from any goroutine.
+func (m *Mirror) State() MirrorState {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.state
+	s.Table, s.Target = m.Table, m.Target.String()
+	return s
+}
+
+func (m *Mirror) set(change func(*MirrorState)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	change(&m.state)
+}
+
+// Run works until ctx ends.
+func (m *Mirror) Run(ctx context.Context) {
+	poll := m.Poll
+	if poll == 0 {
+		poll = time.Second
+	}
+	if err := m.tidy(); err != nil {
+		m.Logger.Warn("leftovers of a mirror not removed", "table", m.Table, "target", m.Target.String(), "err", err)
+	}
+	tick := time.NewTicker(poll)
+	defer tick.Stop()
+	digest, wait := "", 0
+	for {
+		if wait--; wait <= 0 {
+			info, err := m.table(ctx)
+			if err == nil && info.Digest != digest {
+				m.set(func(s *MirrorState) { s.Current = false })
+				err = m.write(ctx, info)
+			}
+			if ctx.Err() != nil {
+				return
+			}
+			m.note(info, err)
+			if err == nil {
+				digest, wait = info.Digest, 0
+			} else {
+				wait = 3
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// note tells what became of a run, once.
+func (m *Mirror) note(info TableInfo, err error) {
+	said := m.State().Error
+	switch {
+	case err == nil:
+		m.set(func(s *MirrorState) { s.Current, s.Version, s.Error = true, info.Version, "" })
+	case err.Error() != said:
+		m.Logger.Error("mirror not written", "table", m.Table, "target", m.Target.String(), "err", err)
+		m.set(func(s *MirrorState) { s.Current, s.Error = false, err.Error() })
+	}
+}
+
+// table describes the raft table.
+func (m *Mirror) table(ctx context.Context) (TableInfo, error) {
+	tables, err := m.From.Tables(ctx)
+	if err != nil {
+		return TableInfo{}, err
+	}
+	for _, t := range tables {
+		if t.Name != m.Table {
+			continue
+		}
+		if rules := dict.IsPattern(t.Type) || dict.IsPattern(m.Target.Type); rules && t.Type != m.Target.Type {
+			return TableInfo{}, Errorf(BadData, "the raft table is of type %s", t.Type)
+		}
+		return t, nil
+	}
+	return TableInfo{}, errors.New("there is no such raft table")
+}
