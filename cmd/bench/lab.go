@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+// A lab is the place of one scenario: its files, and what has to end with it.
+type lab struct {
+	ctx     context.Context
+	dir     string
+	bin     string // holds postraft and postraft-proxymap
+	say     func(format string, args ...any)
+	cleanup []func()
+}
+
+func newLab(ctx context.Context, bin string, say func(string, ...any)) (*lab, error) {
+	// Short, because a socket's name has 107 bytes at most; open to Postfix's user.
+	dir, err := os.MkdirTemp("", "pb")
+	if err != nil {
+		return nil, err
+	}
+	l := &lab{ctx: ctx, dir: dir, bin: bin, say: say}
+	l.atEnd(func() { os.RemoveAll(dir) })
+	return l, os.Chmod(dir, 0o755)
+}
+
+func (l *lab) path(elem ...string) string { return filepath.Join(append([]string{l.dir}, elem...)...) }
+
+// atEnd has f called when the lab closes, the last first.
+func (l *lab) atEnd(f func()) { l.cleanup = append(l.cleanup, f) }
+
+func (l *lab) close() {
+	for len(l.cleanup) > 0 {
+		last := len(l.cleanup) - 1
+		f := l.cleanup[last]
+		l.cleanup = l.cleanup[:last]
+		f()
+	}
+}
+
+// daemon starts a program that ends with the lab.
+func (l *lab) daemon(name, program string, args ...string) (*daemon, error) {
+	d, err := startDaemon(l.path(name+".log"), program, args...)
+	if err != nil {
+		return nil, err
+	}
+	l.atEnd(d.stop)
+	return d, nil
+}
+
+// run runs a command to its end and returns what it printed.
+func (l *lab) run(name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(l.ctx, name, args...)
+	cmd.WaitDelay = time.Second // a daemon that it leaves behind may hold its output open
+	out, err := cmd.CombinedOutput()
+	if err != nil && !errors.Is(err, exec.ErrWaitDelay) {
+		return string(out), fmt.Errorf("%s %v: %w\n%s", filepath.Base(name), args, err, out)
+	}
+	return string(out), nil
+}
+
+// until waits for a condition.
+func (l *lab) until(limit time.Duration, what string, ok func() error) error {
+	deadline := time.Now().Add(limit)
+	for {
+		err := ok()
+		if err == nil {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s: not within %v: %w", what, limit, err)
+		}
+		if wait(l.ctx, time.Now().Add(5*time.Millisecond)); l.ctx.Err() != nil {
+			return l.ctx.Err()
+		}
+	}
+}
+
+// freePorts returns loopback addresses that were free a moment ago.
+func freePorts(n int) (addresses []string, err error) {
+	for range n {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer ln.Close()
+		addresses = append(addresses, ln.Addr().String())
+	}
+	return addresses, nil
+}
+
+// writeSource writes a table's source of n entries in an order that looks random and is always the same.
+func writeSource(path string, n int) (err error) {
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	return source(file, n)
+}
+
+// source writes each entry once: the step has no divisor in common with n.
+func source(w io.Writer, n int) error {
+	step := 7_368_787 // a prime
+	for n%step == 0 {
+		step += 2
+	}
+	buf := make([]byte, 0, 1<<16)
+	for i, at := 0, 0; i < n; i++ {
+		buf = fmt.Appendf(buf, keyFormat+" "+valueFormat+"\n", at, at)
+		if at = (at + step) % n; len(buf) > 1<<16-100 || i == n-1 {
+			if _, err := w.Write(buf); err != nil {
+				return err
+			}
+			buf = buf[:0]
+		}
+	}
+	return nil
+}
