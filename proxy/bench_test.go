@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"postraft/proxy"
 )
 
@@ -64,8 +66,9 @@ func BenchmarkLookup(b *testing.B) {
 				return
 			}
 			go func() {
-				defer c.Close()
-				h.server.ServeHandover(b.Context(), c, h.svc, 0, &proxy.Handover{Announced: true, Gate: &benchGate{}})
+				fd := takeFD(b, c)
+				defer unix.Close(fd)
+				h.server.ServeHandover(b.Context(), fd, h.svc, 0, &proxy.Handover{Announced: true, Gate: &benchGate{}})
 			}()
 		}
 	}()

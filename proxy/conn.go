@@ -1,13 +1,15 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"io"
 	"net"
-	"os"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
 
 	"postraft/dict"
 )
@@ -21,15 +23,29 @@ const (
 // announcement is what a server says first, from Postfix 3.6 on.
 const announcement = "protocol\x00proxymap_protocol\x00\x00"
 
-// A conn is one connection. It belongs to one goroutine.
+// A conn is one connection. At any time it belongs to one goroutine: its own, or that of a loop.
 type conn struct {
-	s   *Server
-	svc *Service
-	net.Conn
-	pid int
+	s    *Server
+	svc  *Service
+	loop *loop
+	fd   int
+	pid  int
+
+	turns    chan turn   // from the loop, which never waits: one at most is under way
+	recalled atomic.Bool // its context has ended
+	ended    atomic.Bool // the client has sent its last
+	here     bool        // guarded by loop.mu: the loop has it
+	missed   bool        // guarded by loop.mu: something came while the loop did not have it
+	interest uint32      // guarded by loop.mu: events that epoll looks for
+	timed    bool        // guarded by loop.mu: it is in loop.timed
+	queued   bool        // of the loop: it is going to have a turn
+
+	unread   bool      // there may be something to be read
+	deadline time.Time // of a request that has begun to arrive, or of replies that are not taken; zero without
 
 	in       []byte // bytes received and not consumed
 	out      []byte // replies not sent yet
+	sent     int    // as much of out was sent
 	fold     []byte
 	list     attrList
 	req      request
@@ -52,155 +68,35 @@ type handle struct {
 	local  bool   // table is a local one
 	denied bool
 	bad    bool // not a table name
+	prompt bool // it is a raft table of fixed keys: a lookup does not wait
 
 	tally *tableTally
 	named bool // it is counted by its name, if there may be one more
 }
 
-// ServeConn serves one connection of the process pid, 0 when that is not known. It returns when the client
-// has gone or broke the limits, or when ctx has ended and the request at hand is answered. It does not close
-// nc.
+// ServeConn serves one connection of the process pid; 0 is whoever is at the other end. It returns when the client
+// has gone or broke the limits, or when ctx has ended and the request at hand is answered. It takes nc over, which
+// must be a socket.
 func (s *Server) ServeConn(ctx context.Context, nc net.Conn, svc *Service, pid int) {
-	c := s.newConn(nc, svc, pid, true)
-	defer s.counting.end(c.tally)
-	stop := endReading(ctx, nc)
-	defer stop()
-	if c.announce() {
-		c.serve(ctx)
+	fd, err := own(nc)
+	if err != nil {
+		s.notices.warn(s.logger(svc), "connection not served", "service", svc.Name, "err", err)
+		return
 	}
+	defer unix.Close(fd)
+	s.ServeHandover(ctx, fd, svc, cmp.Or(pid, PeerPID(fd)), &Handover{})
 }
 
-// newConn begins with a connection, whose tally is to be ended. fresh says that no other server has had it.
-func (s *Server) newConn(nc net.Conn, svc *Service, pid int, fresh bool) *conn {
+// newConn begins with a connection. fresh says that no other server has had it.
+func (s *Server) newConn(fd int, svc *Service, pid int, fresh bool) (*conn, error) {
+	l, err := s.nextLoop()
+	if err != nil {
+		return nil, err
+	}
 	return &conn{
-		s: s, svc: svc, Conn: nc, pid: pid, in: make([]byte, 0, readSize),
+		s: s, svc: svc, loop: l, fd: fd, pid: pid, turns: make(chan turn, 1), in: make([]byte, 0, readSize),
 		tally: s.counting.begin(svc.Name, fresh),
-	}
-}
-
-// endReading makes reading end with ctx; a request that is being served goes on to its reply.
-func endReading(ctx context.Context, nc net.Conn) (stop func() bool) {
-	return context.AfterFunc(ctx, func() { nc.SetReadDeadline(time.Unix(1, 0)) })
-}
-
-func (c *conn) announce() bool {
-	if !c.svc.Announce {
-		return true
-	}
-	c.out = append(c.out, announcement...)
-	return c.flush()
-}
-
-// serve answers requests. It returns true where another server may go on with what is in c.in.
-func (c *conn) serve(ctx context.Context) (clean bool) {
-	for c.serveBuffered(ctx) && c.flush() {
-		if c.gated != nil && len(c.in) == 0 {
-			c.leave()
-		}
-		if ctx.Err() != nil {
-			return true
-		}
-		if more, clean := c.receive(ctx); !more {
-			return clean
-		}
-	}
-	return false
-}
-
-// receive reads more. A partial request has to be completed within the time limit. Without more, clean says
-// that this is no fault and no end of the client's.
-func (c *conn) receive(ctx context.Context) (more, clean bool) {
-	if len(c.in) >= MaxList {
-		c.s.notices.warn(c.logger(), "request too long", "service", c.svc.Name, "limit", MaxList)
-		return false, false
-	}
-	if cap(c.in)-len(c.in) < readSize/2 {
-		c.in = append(make([]byte, 0, min(2*cap(c.in)+readSize, MaxList+readSize)), c.in...)
-	}
-	partial := len(c.in) > 0
-	if partial {
-		c.SetReadDeadline(time.Now().Add(c.s.cfg.RequestTimeout))
-		if ctx.Err() != nil {
-			c.SetReadDeadline(time.Unix(1, 0))
-		}
-	}
-	var n int
-	var err error
-	if space := c.in[len(c.in):cap(c.in)]; c.gated != nil {
-		n, err = c.readGated(space)
-	} else {
-		n, err = c.Read(space)
-	}
-	c.in = c.in[:len(c.in)+n]
-	c.timeRead()
-	if partial && err == nil {
-		c.SetReadDeadline(time.Time{})
-		if ctx.Err() != nil {
-			return false, true
-		}
-	}
-	switch {
-	case err == nil:
-		return true, false
-	case errors.Is(err, errShut):
-		return false, true
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		if ctx.Err() != nil {
-			return false, true
-		}
-		if partial {
-			c.s.notices.warn(c.logger(), "request not completed in time", "service", c.svc.Name, "pid", c.pid)
-		}
-	}
-	return n > 0 && errors.Is(err, io.EOF), false
-}
-
-// serveBuffered answers the whole requests that were received. Once ctx has ended it leaves what came behind
-// the first to the next server, if there may be one.
-func (c *conn) serveBuffered(ctx context.Context) bool {
-	used := 0
-	for used < len(c.in) {
-		if used > 0 && c.gated != nil && ctx.Err() != nil {
-			break
-		}
-		size := c.list.parse(c.in[used:])
-		if size == 0 {
-			break
-		}
-		c.serveList(c.in[used : used+size])
-		used += size
-		if len(c.out) > keepReply && !c.flush() {
-			return false
-		}
-	}
-	switch {
-	case used == len(c.in):
-		if c.in = c.in[:0]; cap(c.in) > 4*readSize {
-			c.in = make([]byte, 0, readSize)
-		}
-	case used > 0:
-		c.in = c.in[:copy(c.in, c.in[used:])]
-	}
-	return true
-}
-
-// flush sends the replies. A client that does not take them is given up.
-func (c *conn) flush() bool {
-	if len(c.out) == 0 {
-		return true
-	}
-	now := time.Now()
-	c.observe(now)
-	c.SetWriteDeadline(now.Add(c.s.cfg.RequestTimeout))
-	_, err := c.Write(c.out)
-	if cap(c.out) > keepReply {
-		c.out = nil
-	}
-	c.out = c.out[:0]
-	if err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
-		c.s.notices.warn(c.logger(), "reply not taken in time", "service", c.svc.Name, "pid", c.pid)
-	}
-	return err == nil
+	}, nil
 }
 
 // serveList answers one list, which is parsed into c.list.
@@ -246,10 +142,15 @@ func (c *conn) serveList(raw []byte) {
 	}
 }
 
+// current reports whether what was decided about tables still holds.
+func (c *conn) current() bool {
+	return c.svc.approved.Load() == c.approved && c.s.aliases.Load() == c.aliases
+}
+
 // open returns the handle of a table, deciding once for the connection whether it is approved.
 func (c *conn) open(name []byte) *handle {
 	approved, aliases := c.svc.approved.Load(), c.s.aliases.Load()
-	if approved != c.approved || aliases != c.aliases || len(c.opened) >= maxOpened {
+	if !c.current() || len(c.opened) >= maxOpened {
 		c.approved, c.aliases, c.opened = approved, aliases, nil
 	}
 	if h, ok := c.opened[string(name)]; ok {
@@ -271,6 +172,7 @@ func (c *conn) open(name []byte) *handle {
 			break
 		}
 		h.table = c.s.cfg.Tables.Table(raft)
+		h.prompt = true
 	default:
 		h.table = c.openLocal(h.name)
 		h.local = h.table != nil
@@ -379,7 +281,6 @@ func (c *conn) openFlags(kind dict.Flags) dict.Flags {
 func (c *conn) key(h *handle) (key []byte, valid bool) {
 	r := &c.req
 	if r.modern && r.flags&dict.UTF8Active != 0 && !utf8.Valid(r.key) {
-		c.s.notices.warn(c.logger(), "key is not UTF-8", "service", c.svc.Name, "table", h.name)
 		return nil, false
 	}
 	if r.flags&dict.FoldFix != 0 && h.table.Kind()&dict.Fixed != 0 {
@@ -390,25 +291,45 @@ func (c *conn) key(h *handle) (key []byte, valid bool) {
 }
 
 func (c *conn) lookup(h *handle) ([]byte, status) {
-	key, valid := c.key(h)
-	if !valid {
-		return nil, statusNoKey
-	}
-	value, found, err := c.find(h, key)
+	value, s, err := c.attempt(h)
 	if c.made(h, err) {
-		value, found, err = c.find(h, key)
+		value, s, err = c.attempt(h)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, errKeyNotUTF8), errors.Is(err, errValueNotUTF8):
+		c.notUTF8(h, err)
+	case err != nil:
 		return nil, c.failed(h, err)
 	}
-	if !found {
-		return nil, statusNoKey
+	return value, s
+}
+
+var (
+	errKeyNotUTF8   = errors.New("key is not UTF-8")
+	errValueNotUTF8 = errors.New("value is not UTF-8")
+)
+
+func (c *conn) notUTF8(h *handle, err error) {
+	c.s.notices.warn(c.logger(), err.Error(), "service", c.svc.Name, "table", h.name)
+}
+
+// attempt looks the request's key up. It never waits if h is prompt. With errKeyNotUTF8 and errValueNotUTF8 the status
+// is the answer nevertheless.
+func (c *conn) attempt(h *handle) (value []byte, s status, err error) {
+	key, valid := c.key(h)
+	if !valid {
+		return nil, statusNoKey, errKeyNotUTF8
 	}
-	if c.req.modern && c.req.flags&dict.UTF8Active != 0 && !utf8.Valid(value) {
-		c.s.notices.warn(c.logger(), "value is not UTF-8", "service", c.svc.Name, "table", h.name)
-		return nil, statusConfig
+	value, found, err := c.find(h, key)
+	switch {
+	case err != nil:
+		return nil, statusRetry, err
+	case !found:
+		return nil, statusNoKey, nil
+	case c.req.modern && c.req.flags&dict.UTF8Active != 0 && !utf8.Valid(value):
+		return nil, statusConfig, errValueNotUTF8
 	}
-	return value, statusOK
+	return value, statusOK, nil
 }
 
 // find asks the table, with the flags of the request where they count.
@@ -421,6 +342,9 @@ func (c *conn) find(h *handle, key []byte) (value []byte, found bool, err error)
 
 func (c *conn) update(h *handle) status {
 	key, valid := c.key(h)
+	if !valid {
+		c.notUTF8(h, errKeyNotUTF8)
+	}
 	if !valid || c.req.modern && c.req.flags&dict.UTF8Active != 0 && !utf8.Valid(c.req.value) {
 		return statusOK // Postfix's own tables do nothing and say so
 	}
@@ -442,6 +366,7 @@ func (c *conn) update(h *handle) status {
 func (c *conn) remove(h *handle) status {
 	key, valid := c.key(h)
 	if !valid {
+		c.notUTF8(h, errKeyNotUTF8)
 		return statusOK
 	}
 	ctx, cancel := context.WithTimeout(c.s.ctx, c.s.cfg.WriteTimeout)

@@ -89,11 +89,9 @@ func TestCounts_NamesAreBounded(t *testing.T) {
 	if tables := h.server.Counts().Services[0].Tables; len(tables) != 1 || tables[0].Table != "" || tables[0].Lookups.Retry != 1500 {
 		t.Errorf("tables that do not exist: %+v", tables)
 	}
-	h.tables.mu.Lock()
 	for i := range 1500 {
 		h.tables.set(fmt.Sprintf("t%d", i), table{entries: map[string]string{}})
 	}
-	h.tables.mu.Unlock()
 	for i := range 1500 {
 		ask(i)
 	}

@@ -30,6 +30,13 @@
 // Each request names its table and flags in full, so between two of them a connection can go from one server
 // to the next. ServeHandover begins where another server left off, and says where it has left off itself.
 //
+// # Who serves a connection
+//
+// Each connection has a goroutine, and the processors have a loop each, which waits for the requests of all connections
+// and answers lookups in raft tables of fixed keys by itself: one read and one write for each, and a system call to wait
+// that all who are ready share. For anything that may take time (a write, rules, a local table, a log line) the loop
+// gives the connection to its goroutine, and gets it back.
+//
 // # Limits
 //
 // A list has at most MaxList bytes. Once the first byte of a request is there, the rest has RequestTimeout to

@@ -9,7 +9,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 	"time"
 
 	"postraft/dict"
@@ -43,6 +46,12 @@ type table struct {
 func newTables() *tables { return &tables{m: map[string]*table{}} }
 
 func (s *tables) set(name string, t table) *table {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.setLocked(name, t)
+}
+
+func (s *tables) setLocked(name string, t table) *table {
 	t.set, t.name = s, name
 	if t.kind == 0 {
 		t.kind = dict.Fixed
@@ -57,7 +66,7 @@ func (s *tables) Table(name string) proxy.Table {
 	if t, ok := s.m[name]; ok {
 		return t
 	}
-	return s.set(name, table{})
+	return s.setLocked(name, table{})
 }
 
 func (t *table) ready() error {
@@ -306,4 +315,19 @@ func fileConn(t testing.TB, fd int) net.Conn {
 	}
 	t.Cleanup(func() { conn.Close() })
 	return conn
+}
+
+// takeFD takes the descriptor from a socket.
+func takeFD(t testing.TB, conn net.Conn) (fd int) {
+	t.Helper()
+	defer conn.Close()
+	raw, err := conn.(syscall.Conn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var dupErr error
+	if err := raw.Control(func(old uintptr) { fd, dupErr = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) }); err != nil || dupErr != nil {
+		t.Fatal(err, dupErr)
+	}
+	return fd
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"postraft/proxy"
 )
 
@@ -30,7 +32,11 @@ func FuzzServeConn(f *testing.F) {
 		if how&16 != 0 {
 			svc.Approve(proxy.ApproveAllRaft())
 		}
-		client, server := net.Pipe()
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, server := fileConn(t, pair[0]), fileConn(t, pair[1])
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
@@ -39,8 +45,9 @@ func FuzzServeConn(f *testing.F) {
 		}()
 		go func() {
 			client.Write(b)
-			client.Close()
+			client.(*net.UnixConn).CloseWrite()
 		}()
+		defer client.Close()
 		buf := make([]byte, 4096)
 		for {
 			if _, err := client.Read(buf); err != nil {

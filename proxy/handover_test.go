@@ -62,14 +62,13 @@ func (r *relay) serve() (end func(), clean <-chan bool) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	conn := fileConn(r.t, fd)
 	ctx, cancel := context.WithCancel(context.Background())
 	r.t.Cleanup(cancel)
 	r.Gate = &testGate{t: r.t.(*testing.T)}
 	done := make(chan bool, 1)
 	go func() {
-		defer conn.Close()
-		done <- r.h.server.ServeHandover(ctx, conn, r.h.svc, 1, &r.Handover)
+		defer unix.Close(fd)
+		done <- r.h.server.ServeHandover(ctx, fd, r.h.svc, 1, &r.Handover)
 	}()
 	return cancel, done
 }

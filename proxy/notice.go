@@ -57,11 +57,13 @@ func (n *notices) warn(to *slog.Logger, msg string, attrs ...any) {
 	to.WarnContext(context.Background(), msg, attrs...)
 }
 
-func (c *conn) logger() *slog.Logger {
-	if c.svc.Logger != nil {
-		return c.svc.Logger
+func (c *conn) logger() *slog.Logger { return c.s.logger(c.svc) }
+
+func (s *Server) logger(svc *Service) *slog.Logger {
+	if svc.Logger != nil {
+		return svc.Logger
 	}
-	return c.s.cfg.Logger
+	return s.cfg.Logger
 }
 
 // ensure makes a raft table in the background unless it is there, or being made.

@@ -59,7 +59,9 @@ func replay(t *testing.T, version, name, file, service string, turns []string) {
 	})
 	fill(h.tables)
 	if strings.HasPrefix(name, "delete-missing") {
+		h.tables.mu.Lock()
 		delete(h.tables.m["hash.maps.rw"].entries, "one")
+		h.tables.mu.Unlock()
 	}
 	c := &client{t: t}
 	conn := h.dialRaw()

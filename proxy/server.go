@@ -3,11 +3,11 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -87,6 +87,8 @@ type Server struct {
 	creating sync.WaitGroup
 	mu       sync.Mutex
 	created  map[string]chan struct{} // raft tables that are being made, closed at the end; guarded by mu
+	loops    []*loop                  // started with the first connection; guarded by mu
+	turn     int                      // of the loops; guarded by mu
 }
 
 // New returns a Server. Close ends what it does in the background.
@@ -108,10 +110,34 @@ func New(cfg Config) *Server {
 	return s
 }
 
-// Close waits for background work to end.
+// nextLoop returns the loop for another connection.
+func (s *Server) nextLoop() (*loop, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.loops == nil {
+		if err := s.ctx.Err(); err != nil {
+			return nil, fmt.Errorf("serve a connection: the server is closed: %w", err)
+		}
+		loops, err := newLoops(s.cfg.RequestTimeout)
+		if err != nil {
+			return nil, err
+		}
+		s.loops = loops
+	}
+	s.turn = (s.turn + 1) % len(s.loops)
+	return s.loops[s.turn], nil
+}
+
+// Close ends all connections and waits for background work to end. Connections that are served end first, by their
+// contexts, where what they were asked is to be answered.
 func (s *Server) Close() {
 	s.cancel()
 	s.creating.Wait()
+	s.mu.Lock()
+	loops := s.loops
+	s.loops = nil
+	s.mu.Unlock()
+	endLoops(loops)
 }
 
 // Serve accepts connections until ctx ends, then answers the requests at hand, closes everything and
@@ -147,27 +173,16 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener, svc *Service) error
 		}
 		conns.Go(func() {
 			defer func() { <-slots }()
-			defer conn.Close()
-			s.ServeConn(ctx, conn, svc, PeerPID(conn))
+			s.ServeConn(ctx, conn, svc, 0)
 		})
 	}
 }
 
 // PeerPID returns the process at the other end of a Unix connection, 0 when it is not known.
-func PeerPID(conn net.Conn) int {
-	sc, ok := conn.(syscall.Conn)
-	if !ok {
-		return 0
-	}
-	raw, err := sc.SyscallConn()
+func PeerPID(fd int) int {
+	cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
 		return 0
 	}
-	pid := 0
-	raw.Control(func(fd uintptr) {
-		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			pid = int(cred.Pid)
-		}
-	})
-	return pid
+	return int(cred.Pid)
 }

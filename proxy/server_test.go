@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -373,9 +374,13 @@ func stock(t *testing.T, reply string) (path string, closeAll func()) {
 // connections that may have gone stale, and are RETRY when it is away.
 func TestServer_Passthrough(t *testing.T) {
 	path, closeAll := stock(t, "status|0|value|local||")
+	var away atomic.Bool
 	h := serve(t, proxy.Config{}, func(svc *proxy.Service) {
 		svc.Approve(proxy.ParseApproval("proxy:unix:passwd.byname, proxy:cidr:/etc/c, proxy:raft:t"))
 		svc.Passthrough = &proxy.Stock{Announce: true, Dial: func(ctx context.Context) (net.Conn, error) {
+			if away.Load() {
+				return nil, errors.New("the stock service is away")
+			}
 			return (&net.Dialer{}).DialContext(ctx, "unix", path)
 		}}
 	})
@@ -388,7 +393,7 @@ func TestServer_Passthrough(t *testing.T) {
 	c.send(ask)
 	c.want("status|0|value|local||")
 	closeAll()
-	path = "/nonexistent"
+	away.Store(true)
 	c.send(ask)
 	c.want("status|2|value|||")
 	c.send("request|open|table|unix:passwd.byname|flags|0||request|open|table|cidr:/etc/c|flags|0||")

@@ -18,8 +18,8 @@ const (
 	resultConfig = 3
 )
 
-// A tally is what one connection counts. Only the connection's goroutine writes, so that the words that it writes
-// to are in the cache of nobody else; whoever sums up only reads.
+// A tally is what one connection counts. Only who has the connection writes, so that the words that it writes to are in
+// the cache of nobody else; whoever sums up only reads.
 type tally struct {
 	of      *counting
 	service string

@@ -118,7 +118,9 @@ func (f *FrontEnd) hold(ctx context.Context, since time.Time) {
 // has gone.
 func (f *FrontEnd) turn(ctx context.Context, conn net.Conn, c *client) (clean bool) {
 	h := &proxy.Handover{Announced: c.announced, Input: c.rest, Gate: &turnstile{open: true}}
-	clean = f.cfg.Serve(ctx, conn, h)
+	if err := withFD(conn, func(fd int) { clean = f.cfg.Serve(ctx, fd, h) }); err != nil {
+		return false
+	}
 	c.announced, c.rest = h.Announced, h.Input
 	return clean && len(c.rest) <= maxRest
 }

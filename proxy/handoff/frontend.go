@@ -27,8 +27,8 @@ type FrontEndConfig struct {
 	// package. It is called when pings go unanswered.
 	Stopped func(pid int) bool
 
-	// Serve serves a connection here, while there is no agent, as the ServeConn of a Session does.
-	Serve func(ctx context.Context, conn net.Conn, h *proxy.Handover) (clean bool)
+	// Serve serves a socket here, while there is no agent, as the ServeConn of a Session does.
+	Serve func(ctx context.Context, fd int, h *proxy.Handover) (clean bool)
 
 	// DialStock opens a connection to the stock proxymap service, for local tables; nil when the
 	// operator keeps none.

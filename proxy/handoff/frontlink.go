@@ -8,6 +8,8 @@ import (
 	"net"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"postraft/proxy"
 )
 
@@ -61,12 +63,12 @@ func (f *frontLink) run(ctx context.Context, session Session) error {
 		}
 		switch m.Kind {
 		case kindConn:
-			conn, err := f.open(m, fd)
+			err := checkConn(m, fd)
 			if err == nil && len(places) == cap(places) {
-				conn.Close()
 				err = fmt.Errorf("too many: the limit is %d", cap(places))
 			}
 			if err != nil {
+				closeFD(fd)
 				f.log.Warn("connection not taken over", "err", err)
 				f.out.post(message{Kind: kindDone, ID: m.ID})
 				continue
@@ -74,7 +76,7 @@ func (f *frontLink) run(ctx context.Context, session Session) error {
 			places <- struct{}{}
 			conns.Go(func() {
 				defer func() { <-places }()
-				f.out.post(f.serve(connCtx, session, conn, m))
+				f.out.post(f.serve(connCtx, session, fd, m))
 			})
 		case kindPing:
 			closeFD(fd)
@@ -87,24 +89,26 @@ func (f *frontLink) run(ctx context.Context, session Session) error {
 	}
 }
 
-// open takes over the connection of a conn message.
-func (f *frontLink) open(m message, fd int) (net.Conn, error) {
-	if m.Slot < 0 || m.Slot >= maxLinkConns {
-		closeFD(fd)
-		return nil, fmt.Errorf("no mark %d", m.Slot)
+// checkConn checks a conn message.
+func checkConn(m message, fd int) error {
+	switch {
+	case m.Slot < 0 || m.Slot >= maxLinkConns:
+		return fmt.Errorf("no mark %d", m.Slot)
+	case fd < 0:
+		return errNoDescriptor
 	}
-	return connOf(fd)
+	return nil
 }
 
 // serve serves a connection and returns what the front end has to know in the end: that it is to go on with
-// the connection, or that there is nothing left to go on with.
-func (f *frontLink) serve(ctx context.Context, session Session, conn net.Conn, m message) message {
-	defer conn.Close()
+// the connection, or that there is nothing left to go on with. It closes fd.
+func (f *frontLink) serve(ctx context.Context, session Session, fd int, m message) message {
+	defer unix.Close(fd)
 	h := &proxy.Handover{Announced: m.Announced, Input: m.Rest}
 	if f.page != nil {
 		h.Gate = f.page.mark(m.Slot)
 	}
-	clean := session.ServeConn(ctx, conn, h)
+	clean := session.ServeConn(ctx, fd, h)
 	if clean && h.Announced && len(h.Input) <= maxRest {
 		return message{Kind: kindBack, ID: m.ID, Rest: h.Input}
 	}

@@ -173,10 +173,12 @@ func closeFD(fd int) {
 	}
 }
 
+var errNoDescriptor = errors.New("no descriptor came with the message")
+
 // connOf makes a net.Conn of a descriptor, which it consumes in any case.
 func connOf(fd int) (net.Conn, error) {
 	if fd < 0 {
-		return nil, errors.New("no descriptor came with the message")
+		return nil, errNoDescriptor
 	}
 	if err := unix.SetNonblock(fd, true); err != nil {
 		unix.Close(fd)

@@ -16,11 +16,10 @@ import (
 
 // A Session serves the connections of one link.
 type Session interface {
-	// ServeConn serves conn from where h says. It returns when the client has gone, or when ctx has ended and
+	// ServeConn serves a socket from where h says. It returns when the client has gone, or when ctx has ended and
 	// the request at hand, if any, is answered, or when h's gate is shut. After true another server may go
-	// on as h says then; without a gate there is no other server, and it returns false. It need not close
-	// conn.
-	ServeConn(ctx context.Context, conn net.Conn, h *proxy.Handover) (clean bool)
+	// on as h says then; without a gate there is no other server, and it returns false. It does not close fd.
+	ServeConn(ctx context.Context, fd int, h *proxy.Handover) (clean bool)
 
 	// Close is called when the link is down and all connections have ended.
 	Close()

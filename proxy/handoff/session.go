@@ -49,12 +49,9 @@ func NewService(server *proxy.Server, h Hello, dial func(context.Context) (net.C
 }
 
 // ServeConn implements Session.
-func (s *Service) ServeConn(ctx context.Context, conn net.Conn, h *proxy.Handover) (clean bool) {
-	if h.Gate == nil {
-		s.server.ServeConn(ctx, conn, s.svc, proxy.PeerPID(conn))
-		return false
-	}
-	return s.server.ServeHandover(ctx, conn, s.svc, proxy.PeerPID(conn), h)
+func (s *Service) ServeConn(ctx context.Context, fd int, h *proxy.Handover) (clean bool) {
+	clean = s.server.ServeHandover(ctx, fd, s.svc, proxy.PeerPID(fd), h)
+	return clean && h.Gate != nil
 }
 
 // Close implements Session.

@@ -1,0 +1,154 @@
+package proxy_test
+
+import (
+	"context"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"postraft/proxy"
+)
+
+// crowded serves a table t whose lookups are answered, and a table slow whose writes take until their deadline. Of
+// the clients several share each loop, so what one does would be felt by others.
+func crowded(t *testing.T, limit time.Duration) (h *harness, blocked <-chan struct{}) {
+	ch := make(chan struct{}, 1024)
+	h = serve(t, proxy.Config{WriteTimeout: limit}, nil)
+	h.tables.set("t", table{entries: map[string]string{"a": "1"}})
+	h.tables.set("slow", table{entries: map[string]string{}, block: true, blocked: ch})
+	return h, ch
+}
+
+const (
+	updateSlow = "request|update|table|raft:slow|flags|0|key|a|value|1||"
+	lookupSlow = "request|lookup|table|raft:slow|flags|0|key|a||"
+)
+
+// TestServer_SlowWriteAlone ensures that writes that take their time hold up no lookup of another connection.
+func TestServer_SlowWriteAlone(t *testing.T) {
+	h, blocked := crowded(t, 2*time.Second)
+	var writers []*client
+	for range 4 * runtime.GOMAXPROCS(0) {
+		c := h.dial()
+		c.send(updateSlow)
+		<-blocked
+		writers = append(writers, c)
+	}
+	began := time.Now()
+	for range 4 * runtime.GOMAXPROCS(0) {
+		c := h.dial()
+		for range 10 {
+			c.send(lookupA)
+			c.want("status|0|value|1||")
+		}
+	}
+	for _, c := range writers {
+		c.SetReadDeadline(time.Now().Add(time.Millisecond))
+		if n, err := c.Read(make([]byte, 1)); n > 0 || err == nil {
+			t.Fatalf("a write was answered %v after the lookups began: they did not run beside it", time.Since(began))
+		}
+	}
+	for _, c := range writers {
+		c.want("status|2||")
+	}
+}
+
+// TestServer_MeanwhileSent ensures that what a client sends while its request is being served is neither lost nor
+// answered out of turn, be it more requests or the end.
+func TestServer_MeanwhileSent(t *testing.T) {
+	h, blocked := crowded(t, 50*time.Millisecond)
+	for range 5 {
+		c := h.dial()
+		c.send(updateSlow)
+		<-blocked
+		c.send(lookupA + lookupSlow[:20])
+		c.want("status|2||status|0|value|1||")
+		c.send(lookupSlow[20:])
+		c.want("status|1|value|||")
+		c.send(updateSlow)
+		<-blocked
+		c.Conn.(*net.UnixConn).CloseWrite()
+		c.want("status|2||")
+		c.closed()
+	}
+}
+
+// TestServer_EndBehindRequest ensures that a client that asks and goes is answered, and seen to have gone.
+func TestServer_EndBehindRequest(t *testing.T) {
+	h, _ := crowded(t, time.Second)
+	for range 20 {
+		c := h.dial()
+		c.send(lookupA + lookupA)
+		c.Conn.(*net.UnixConn).CloseWrite()
+		c.want("status|0|value|1||status|0|value|1||")
+		c.closed()
+	}
+}
+
+// TestServer_FloodShares ensures that clients that send requests without end do not keep the others from being
+// answered, nor the program from its other work.
+func TestServer_FloodShares(t *testing.T) {
+	h, _ := crowded(t, time.Second)
+	many := []byte(strings.ReplaceAll(strings.Repeat(lookupA, 500), "|", "\x00"))
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	for range 2 * runtime.GOMAXPROCS(0) {
+		c := h.dial()
+		context.AfterFunc(ctx, func() { c.Close() })
+		go func() {
+			for ctx.Err() == nil {
+				if _, err := c.Write(many); err != nil {
+					return
+				}
+			}
+		}()
+		go func() {
+			buf := make([]byte, 64<<10)
+			for {
+				if _, err := c.Read(buf); err != nil {
+					return
+				}
+			}
+		}()
+	}
+	var worst time.Duration
+	for range 2 * runtime.GOMAXPROCS(0) {
+		c := h.dial()
+		for range 50 {
+			began := time.Now()
+			c.send(lookupA)
+			c.want("status|0|value|1||")
+			worst = max(worst, time.Since(began))
+		}
+	}
+	t.Logf("slowest answer beside the flood: %v", worst)
+	if worst > 2*time.Second {
+		t.Errorf("an answer took %v beside clients that flood", worst)
+	}
+}
+
+// TestServer_Closed ensures that a server that was closed serves nobody, and says so by closing the connection.
+func TestServer_Closed(t *testing.T) {
+	s := proxy.New(proxy.Config{Tables: newTables()})
+	s.Close()
+	path := t.TempDir() + "/s"
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &client{t: t, Conn: conn}
+	defer c.Close()
+	server, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.ServeConn(t.Context(), server, &proxy.Service{Name: "proxymap"}, 0)
+	c.closed()
+}
