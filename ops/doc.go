@@ -28,6 +28,7 @@
 //	GET    /v1/table/history?name=T&key=K    History of a key, in base64
 //	POST   /v1/table/restore?name=T&version=I makes the table what it was -> ImportResult
 //	POST   /v1/table/get?name=T              entryRequest -> Value
+//	POST   /v1/table/lookup?name=T           lookupRequest -> []Value
 //	POST   /v1/table/put?name=T              entryRequest -> Changed
 //	POST   /v1/table/delete?name=T           entryRequest -> Deleted
 //	GET    /v1/table/entries?name=T&prefix=P entry stream; P in URL-safe base64

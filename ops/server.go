@@ -175,6 +175,7 @@ func (s *Server) handler() http.Handler {
 		"POST /v1/table":           h.createTable,
 		"DELETE /v1/table":         h.dropTable,
 		"POST /v1/table/get":       h.get,
+		"POST /v1/table/lookup":    h.lookup,
 		"POST /v1/table/put":       h.put,
 		"POST /v1/table/delete":    h.delete,
 		"GET /v1/table/entries":    h.entries,
