@@ -182,3 +182,11 @@ func syncFile(path string) error {
 	defer f.Close()
 	return f.Sync()
 }
+
+// PostfixCommand returns the path of a command of Postfix: services, and users, often have no sbin in their PATH.
+func PostfixCommand(name string) string {
+	if path, err := exec.LookPath(name); err == nil {
+		return path
+	}
+	return filepath.Join("/usr/sbin", name)
+}

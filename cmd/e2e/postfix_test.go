@@ -159,6 +159,7 @@ type masterCF struct {
 	Wrapper  string // command of our services
 	Extra    string
 	SMTPOpts string
+	Stock    bool // Postfix's own proxymap(8), as before there was a postraft
 }
 
 var masterTemplate = template.Must(template.New("master.cf").Parse(`
@@ -185,12 +186,17 @@ anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
 tlsmgr unix - - n 1000? 1 tlsmgr
 postlog unix-dgram n - n - 1 postlogd
+{{if .Stock -}}
+proxymap unix - - n - - proxymap
+proxywrite unix - - n - 1 proxymap
+{{else -}}
 proxymap unix - - {{.Chroot}} - {{.Limit}} {{.Wrapper}}{{.Options}}
   -o passthrough_service=proxymap-local
 proxywrite unix - - {{.Chroot}} - 1 {{.Wrapper}}{{.Options}}
   -o passthrough_service=proxywrite-local
 proxymap-local unix - - n - - proxymap -n proxymap
 proxywrite-local unix - - n - 1 proxymap -n proxywrite
+{{end -}}
 {{.Extra}}
 `))
 

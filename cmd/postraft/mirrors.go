@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -41,10 +40,7 @@ func checkMirrors(words []string) error {
 
 // newMirrors returns the mirrors of the settings, which were checked.
 func (g *agent) newMirrors() (mirrors []*ops.Mirror) {
-	command, err := exec.LookPath("postmap")
-	if err != nil {
-		command = "/usr/sbin/postmap" // services often run without sbin in their PATH
-	}
+	command := ops.PostfixCommand("postmap")
 	for _, word := range g.settings.mirrors {
 		table, target, err := parseMirror(word)
 		if err != nil {

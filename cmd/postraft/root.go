@@ -72,7 +72,7 @@ Exit codes: 0 done; 1 not found, or differences found; 64 usage; 65 bad input da
 		}
 	}
 	group("cluster", a.statusCmd(), a.membersCmd(), a.joinCmd(), a.leaveCmd(), a.removeCmd(), a.transferCmd())
-	group("table", a.tableCmd(), a.getCmd(), a.putCmd(), a.deleteCmd(), a.listCmd(), a.watchCmd(), a.historyCmd(), a.snapshotCmd())
+	group("table", a.tableCmd(), a.getCmd(), a.putCmd(), a.deleteCmd(), a.listCmd(), a.watchCmd(), a.historyCmd(), a.snapshotCmd(), a.adoptCmd())
 	group("run", a.agentCmd(), a.devCmd(), a.keygenCmd(), a.keyringCmd(), a.recoverCmd(), a.versionCmd())
 	return root
 }

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"os/user"
 	"strconv"
 	"syscall"
@@ -76,15 +75,12 @@ func (d *direct) close() {
 
 // askPostfix asks the Postfix instance of this host. Where there is none to ask it returns the zero Instance.
 func askPostfix(ctx context.Context, s *settings) (proxy.Instance, error) {
-	command, err := exec.LookPath("postconf")
-	if err != nil {
-		command = "/usr/sbin/postconf" // services often run without sbin in their PATH
-		if _, err := os.Stat(command); err != nil {
-			if s.postfixConfig != "" {
-				return proxy.Instance{}, configError("ask Postfix in %s: no postconf command on this host", s.postfixConfig)
-			}
-			return proxy.Instance{}, nil
+	command := ops.PostfixCommand("postconf")
+	if _, err := os.Stat(command); err != nil {
+		if s.postfixConfig != "" {
+			return proxy.Instance{}, configError("ask Postfix in %s: no postconf command on this host", s.postfixConfig)
 		}
+		return proxy.Instance{}, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
