@@ -60,6 +60,7 @@ type session struct {
 // A stage is a table in the making. The assembler is replaced, never changed, so that snapshots may read it.
 type stage struct {
 	table, typ string
+	settings   dict.Settings // none: those of the table that it replaces
 	chunks     uint64
 	index      uint64
 	blocks     *packed.Assembler
@@ -79,8 +80,10 @@ type apply struct {
 
 type editor struct {
 	*packed.Editor
-	typ     string
-	version uint64
+	typ      string
+	version  uint64
+	settings dict.Settings
+	cache    *cacheEditor
 }
 
 // finish returns the State after the run.
@@ -96,7 +99,9 @@ func (a *apply) close() {
 	}
 	a.own()
 	for name, e := range a.editors {
-		a.tables[name] = newTable(e.Table(), e.typ, e.version)
+		t := newTable(e.Table(), e.typ, e.version)
+		t.Settings, t.cache = e.settings, e.cache.finish()
+		a.tables[name] = t
 	}
 	clear(a.editors)
 }
@@ -113,7 +118,7 @@ func (a *apply) edit(name string) *editor {
 	if a.editors == nil {
 		a.editors = map[string]*editor{}
 	}
-	e := &editor{t.Edit(), t.Type, t.Version}
+	e := &editor{t.Edit(), t.Type, t.Version, t.Settings, t.cache.edit()}
 	a.editors[name] = e
 	return e
 }
@@ -161,8 +166,13 @@ func (a *apply) body(c *Command) Result {
 	if c.DeleteIf != nil {
 		return Result{Ops: []OpStatus{a.deleteIf(c.DeleteIf)}}
 	}
+	if c.Expire != nil {
+		return a.expire(c.Expire)
+	}
 	a.close()
 	switch {
+	case c.Set != nil:
+		return a.set(c.Set)
 	case c.Create != nil:
 		return a.create(c.Create)
 	case c.Drop != nil:
@@ -221,10 +231,15 @@ func (a *apply) op(op *Op) OpStatus {
 	a.entryRecord(op, old, had)
 	if op.Kind == OpDelete {
 		e.Delete(op.Key)
+		e.cache.gone(op.Key)
 	} else {
 		e.Put(op.Key, op.Value)
+		e.cache.wrote(op.Key)
 	}
 	e.version = a.index
+	if e.settings.MaxEntries > 0 {
+		a.trim(op.Table)
+	}
 	return OpDone
 }
 
@@ -247,8 +262,12 @@ func (a *apply) create(c *Create) Result {
 	if err := dict.CheckTableName(c.Name); err != nil {
 		return refused(err)
 	}
+	if err := c.Settings.Check(c.Type); err != nil {
+		return refused(err)
+	}
 	a.own()
 	a.tables[c.Name] = newTable(&packed.Table{}, c.Type, a.index)
+	a.tables[c.Name].settle(c.Settings, nil)
 	a.wholeRecord(c.Name, nil, a.tables[c.Name])
 	return Result{}
 }
@@ -257,10 +276,13 @@ func (a *apply) stageBegin(c *StageBegin) Result {
 	if err := dict.CheckTableName(c.Table); err != nil {
 		return refused(err)
 	}
+	if err := c.Settings.Check(c.Type); err != nil {
+		return refused(err)
+	}
 	if len(a.f.stages) >= maxStages {
 		return refused(fmt.Errorf("%d loads are under way, no more are allowed", maxStages))
 	}
-	a.f.stages[c.ID] = &stage{table: c.Table, typ: c.Type, index: a.index, blocks: &packed.Assembler{}}
+	a.f.stages[c.ID] = &stage{table: c.Table, typ: c.Type, settings: c.Settings, index: a.index, blocks: &packed.Assembler{}}
 	return Result{}
 }
 
@@ -305,8 +327,14 @@ func (a *apply) stageCommit(c *StageCommit) Result {
 			next = merge(t.Table, next)
 		}
 		after := newTable(next, s.typ, a.index)
+		settings := s.settings
+		if old := before[s.table]; old != nil && settings == (dict.Settings{}) && old.Type == s.typ {
+			settings = old.Settings
+		}
+		after.settle(settings, before[s.table])
 		a.wholeRecord(s.table, before[s.table], after)
 		a.tables[s.table] = after
+		a.trim(s.table)
 	}
 	if c.Only {
 		for _, name := range slices.Sorted(maps.Keys(before)) {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"slices"
 
+	"postraft/dict"
 	"postraft/fsm/packed"
 )
 
@@ -49,6 +50,10 @@ func (f *FSM) checkpoint(index uint64, tables map[string]*Table) Checkpoint {
 		buf = append(append(append(append(buf, name...), 0), t.Type...), 0)
 		buf = binary.LittleEndian.AppendUint64(append(buf, d[:]...), t.Version)
 		add('T')
+		if t.Settings != (dict.Settings{}) {
+			buf = t.appendTo(append(append(buf, name...), 0))
+			add('C')
+		}
 	}
 	for id, s := range f.sessions {
 		buf = binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(append(buf, id[:]...), s.seq), s.index)
@@ -57,6 +62,9 @@ func (f *FSM) checkpoint(index uint64, tables map[string]*Table) Checkpoint {
 	for id, s := range f.stages {
 		buf = append(append(append(buf, id[:]...), s.table...), 0)
 		buf = binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(buf, s.chunks), s.index)
+		if s.settings != (dict.Settings{}) {
+			buf = (&Table{Settings: s.settings}).appendTo(buf)
+		}
 		add('G')
 	}
 	return Checkpoint{index, sum}

@@ -39,6 +39,9 @@ type Command struct {
 	Lead   *Lead
 
 	DeleteIf *DeleteIf // of level 2
+
+	Set    *Set    // of level 3
+	Expire *Expire // of level 3
 }
 
 // OpKind says what an Op does.
@@ -68,6 +71,7 @@ type Write struct {
 type Create struct {
 	Name, Type   string
 	MustNotExist bool
+	Settings     dict.Settings // not none: of level 3
 }
 
 // Drop removes a table.
@@ -77,6 +81,7 @@ type Drop struct{ Name string }
 type StageBegin struct {
 	ID          ID
 	Table, Type string
+	Settings    dict.Settings // none: those that the table has; not none: of level 3
 }
 
 // StageChunk appends packed blocks to a stage. Chunks are numbered from 1; any other than the next one is
@@ -128,6 +133,7 @@ func EncodeCommand(dst []byte, c *Command) []byte {
 		body = appendString(nil, 1, c.Create.Name)
 		body = appendString(body, 2, c.Create.Type)
 		body = appendBool(body, 3, c.Create.MustNotExist)
+		body = appendSettings(body, 4, c.Create.Settings)
 	case c.Drop != nil:
 		field, body = 5, appendString(nil, 1, c.Drop.Name)
 	case c.Begin != nil:
@@ -135,6 +141,7 @@ func EncodeCommand(dst []byte, c *Command) []byte {
 		body = appendBytes(nil, 1, c.Begin.ID[:])
 		body = appendString(body, 2, c.Begin.Table)
 		body = appendString(body, 3, c.Begin.Type)
+		body = appendSettings(body, 4, c.Begin.Settings)
 	case c.Chunk != nil:
 		field = 7
 		body = appendBytes(nil, 1, c.Chunk.ID[:])
@@ -158,6 +165,10 @@ func EncodeCommand(dst []byte, c *Command) []byte {
 		body = appendString(nil, 1, c.DeleteIf.Table)
 		body = appendBytes(body, 2, c.DeleteIf.Key)
 		body = appendBytes(body, 3, c.DeleteIf.Value)
+	case c.Set != nil:
+		field, body = 12, c.Set.encode()
+	case c.Expire != nil:
+		field, body = 13, c.Expire.encode()
 	}
 	return appendBytes(dst, field, body)
 }
@@ -254,7 +265,7 @@ func decodeCommand(b []byte) (c Command, err error) {
 		case f.is(4, protowire.BytesType):
 			c.Create = &Create{}
 			err = fields(f.bytes, "create", func(f field) error {
-				return f.one(stringInto(1, &c.Create.Name), stringInto(2, &c.Create.Type), boolInto(3, &c.Create.MustNotExist))
+				return f.one(stringInto(1, &c.Create.Name), stringInto(2, &c.Create.Type), boolInto(3, &c.Create.MustNotExist), settingsInto(4, &c.Create.Settings))
 			})
 			err = cmp.Or(err, knownType(c.Create.Type))
 		case f.is(5, protowire.BytesType):
@@ -263,7 +274,7 @@ func decodeCommand(b []byte) (c Command, err error) {
 		case f.is(6, protowire.BytesType):
 			c.Begin = &StageBegin{}
 			err = fields(f.bytes, "begin", func(f field) error {
-				return f.one(idInto(1, &c.Begin.ID), stringInto(2, &c.Begin.Table), stringInto(3, &c.Begin.Type))
+				return f.one(idInto(1, &c.Begin.ID), stringInto(2, &c.Begin.Table), stringInto(3, &c.Begin.Type), settingsInto(4, &c.Begin.Settings))
 			})
 			err = cmp.Or(err, knownType(c.Begin.Type))
 		case f.is(7, protowire.BytesType):
@@ -303,6 +314,10 @@ func decodeCommand(b []byte) (c Command, err error) {
 				}
 				return nil
 			})
+		case f.is(12, protowire.BytesType):
+			c.Set, err = decodeSet(f.bytes)
+		case f.is(13, protowire.BytesType):
+			c.Expire, err = decodeExpire(f.bytes)
 		default:
 			return f.unknown()
 		}

@@ -22,17 +22,27 @@
 //	    StageCommit commit = 8;
 //	    StageAbort  abort  = 9;
 //	    Lead        lead   = 10;
+//	    DeleteIf    delete_if = 11;
+//	    Set         set    = 12;
+//	    Expire      expire = 13;
 //	  }
 //	}
 //	message Op          { uint32 kind = 1; string table = 2; bytes key = 3; bytes value = 4; }  // kind 0 update, 1 delete
 //	message Write       { repeated Op op = 1; string if_table = 2; uint64 if_version = 3; }
-//	message Create      { string name = 1; string type = 2; bool must_not_exist = 3; }
+//	message Create      { string name = 1; string type = 2; bool must_not_exist = 3; Settings settings = 4; }
 //	message Drop        { string name = 1; }
-//	message StageBegin  { bytes id = 1; string table = 2; string type = 3; }
+//	message StageBegin  { bytes id = 1; string table = 2; string type = 3; Settings settings = 4; }
 //	message StageChunk  { bytes id = 1; uint64 number = 2; repeated bytes block = 3; }
 //	message StageCommit { repeated bytes id = 1; bool merge = 2; bool only = 3; }
 //	message StageAbort  { bytes id = 1; }
 //	message Lead        { string node = 1; }
+//	message DeleteIf    { string table = 1; bytes key = 2; bytes value = 3; }
+//	message Set         { string table = 1; Settings change = 2; }
+//	message Expire      { string table = 1; uint64 from = 2; uint64 to = 3; }
+//	message Settings    { optional uint64 max_entries = 1; optional uint64 expire_after = 2;
+//	                      optional uint64 write_deadline = 3; optional uint64 max_staleness = 4; }
+//
+// All times are durations in nanoseconds.
 //
 // A command that a node cannot read, be it damaged or newer than the node, ends the applying on that node
 // for good: skipping it would make this node differ from the others.

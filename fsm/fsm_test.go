@@ -179,7 +179,7 @@ func blocksOf(t testing.TB, entries map[string]string) [][]byte {
 
 func (m *machine) load(id ID, table string, chunks ...map[string]string) {
 	m.t.Helper()
-	m.do(Command{Begin: &StageBegin{id, table, dict.TypeHash}})
+	m.do(Command{Begin: &StageBegin{ID: id, Table: table, Type: dict.TypeHash}})
 	for i, entries := range chunks {
 		if r := m.do(Command{Chunk: &StageChunk{id, uint64(i + 1), blocksOf(m.t, entries)}}); r.Status != Applied {
 			m.t.Fatalf("chunk: %+v", r)
@@ -234,7 +234,7 @@ func TestFSM_Stages(t *testing.T) {
 // while lookups go on.
 func TestFSM_Unreadable(t *testing.T) {
 	unknownField := AppendCommand(AppendEntry(nil), append(EncodeCommand(nil, &Command{Drop: &Drop{"t"}}), 0x7a, 0))
-	unknownType := AppendCommand(AppendEntry(nil), EncodeCommand(nil, &Command{Create: &Create{"x", "quantum", false}}))
+	unknownType := AppendCommand(AppendEntry(nil), EncodeCommand(nil, &Command{Create: &Create{Name: "x", Type: "quantum"}}))
 	for name, entry := range map[string][]byte{"version": {2}, "field": unknownField, "type": unknownType, "empty": {}} {
 		t.Run(name, func(t *testing.T) {
 			var fatal error
@@ -484,6 +484,9 @@ func FuzzDecodeEntry(f *testing.F) {
 	for _, log := range m.logs[:3] {
 		f.Add(log.Data)
 	}
+	for _, log := range caches(f, 40).logs {
+		f.Add(log.Data)
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		commands, err := DecodeEntry(b)
 		if err != nil {
@@ -507,6 +510,7 @@ func FuzzDecodeEntry(f *testing.F) {
 
 func FuzzReadSnapshot(f *testing.F) {
 	f.Add(persist(f, busy(f).f))
+	f.Add(persist(f, caches(f, 200).f))
 	m := newMachine(f)
 	m.create("t")
 	m.put("t", "k", "v")
@@ -519,6 +523,7 @@ func FuzzReadSnapshot(f *testing.F) {
 			}
 			return
 		}
+		sound(t, s.State)
 		if _, err := ReadSnapshot(bytes.NewReader(mustWrite(t, s.State))); err != nil {
 			t.Fatalf("what was read does not write: %v", err)
 		}

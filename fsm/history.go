@@ -66,7 +66,9 @@ func (h *History) At(s *State, table string, index uint64) (*Table, bool) {
 	var edit *packed.Editor
 	flush := func() {
 		if edit != nil {
-			now, edit = newTable(edit.Table(), now.Type, index), nil
+			next := newTable(edit.Table(), now.Type, index)
+			next.Settings = now.Settings
+			now, edit = next, nil
 		}
 	}
 	for _, r := range slices.Backward(records) {

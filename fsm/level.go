@@ -11,7 +11,8 @@ import (
 //
 //	1  tables of fixed keys (hash)
 //	2  tables of other types; conditional deletes
-const Level = 2
+//	3  settings of tables, expiry; origin of changes
+const Level = 3
 
 // CommandLevel returns the lowest level that can carry out an encoded command. What cannot be read is above Level.
 func CommandLevel(command []byte) int {
@@ -36,6 +37,12 @@ func CommandLevel(command []byte) int {
 	switch {
 	case err != nil:
 		return Level + 1
+	case c.Expire != nil:
+		// It is about a table with settings: whoever has that has read a command of level 3, so that nobody needs to
+		// be asked. Else one server that is away would keep all entries where they are.
+		return 1
+	case c.Set != nil, c.Create != nil && c.Create.Settings != (dict.Settings{}), c.Begin != nil && c.Begin.Settings != (dict.Settings{}):
+		return 3
 	case c.DeleteIf != nil, c.Create != nil && c.Create.Type != dict.TypeHash, c.Begin != nil && c.Begin.Type != dict.TypeHash:
 		return 2
 	}

@@ -14,7 +14,7 @@ import (
 // loadRules puts the lines of a text in place as a table of this type.
 func (m *machine) loadRules(id ID, table, typ string, lines map[string]string) {
 	m.t.Helper()
-	m.do(Command{Begin: &StageBegin{id, table, typ}})
+	m.do(Command{Begin: &StageBegin{ID: id, Table: table, Type: typ}})
 	m.do(Command{Chunk: &StageChunk{id, 1, blocksOf(m.t, lines)}})
 	if r := m.do(Command{Commit: &StageCommit{IDs: []ID{id}}}); r.Status != Applied {
 		m.t.Fatalf("load %s: %+v", table, r)

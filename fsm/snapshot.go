@@ -24,8 +24,10 @@ var ErrBadSnapshot = errors.New("bad snapshot")
 //
 //	length uint32 (of the payload)  kind byte  payload  CRC-32C uint32 (of length, kind and payload)
 //
-// all little endian: one header; for each table a table frame, its block frames and nothing more; sessions
-// and stages (raft's own snapshots only; a stage frame is followed by its block frames); one end frame.
+// all little endian: one header; for each table a table frame, its block frames and, if it has settings, a cache frame
+// and perhaps block frames of the order of its entries; sessions
+// and stages (raft's own snapshots only; a stage frame is followed by its block frames and, if it brings settings, a
+// cache frame); one end frame.
 const (
 	snapshotMagic   = "postraft snapshot\n"
 	snapshotVersion = 1
@@ -35,7 +37,8 @@ const (
 const (
 	frameHeader  = 'H' // JSON SnapshotHeader
 	frameTable   = 'T' // JSON tableHeader
-	frameBlock   = 'B' // packed block of the table or stage before it
+	frameBlock   = 'B' // packed block of the table, stage or order before it
+	frameCache   = 'C' // JSON cacheFrame, of the table or stage before it
 	frameSession = 'S' // JSON sessionFrame
 	frameStage   = 'G' // JSON stageHeader
 	frameEnd     = 'E' // JSON endFrame
@@ -108,10 +111,10 @@ func (w *frameWriter) json(kind byte, v any) error {
 
 // WriteSnapshot writes the tables of s to out, in constant memory. Header's Index and Term are taken from s.
 func WriteSnapshot(out io.Writer, s *State, header SnapshotHeader) error {
-	return writeSnapshot(out, s, header, nil, nil)
+	return writeSnapshot(out, s, header, false, nil, nil)
 }
 
-func writeSnapshot(out io.Writer, s *State, header SnapshotHeader, sessions []sessionFrame, stages map[ID]stage) error {
+func writeSnapshot(out io.Writer, s *State, header SnapshotHeader, ordered bool, sessions []sessionFrame, stages map[ID]stage) error {
 	w := &frameWriter{w: bufio.NewWriterSize(out, 64<<10)}
 	w.w.WriteString(snapshotMagic)
 	w.w.WriteByte(snapshotVersion)
@@ -129,6 +132,20 @@ func writeSnapshot(out io.Writer, s *State, header SnapshotHeader, sessions []se
 				return err
 			}
 		}
+		if t.Settings == (dict.Settings{}) {
+			continue
+		}
+		f := t.cacheFrame(ordered)
+		if err := w.json(frameCache, f); err != nil {
+			return err
+		}
+		if f.Ordered {
+			for b := range t.cache.order.Blocks() {
+				if err := w.frame(frameBlock, b); err != nil {
+					return err
+				}
+			}
+		}
 	}
 	for _, sess := range sessions {
 		if err := w.json(frameSession, sess); err != nil {
@@ -142,6 +159,11 @@ func writeSnapshot(out io.Writer, s *State, header SnapshotHeader, sessions []se
 		}
 		for b := range st.blocks.Blocks() {
 			if err := w.frame(frameBlock, b); err != nil {
+				return err
+			}
+		}
+		if st.settings != (dict.Settings{}) {
+			if err := w.json(frameCache, (&Table{Settings: st.settings}).cacheFrame(false)); err != nil {
 				return err
 			}
 		}
@@ -195,7 +217,17 @@ func ReadSnapshot(r io.Reader) (*Snapshot, error) {
 func (s *Snapshot) readBody(in *frameReader) error {
 	var table *tableHeader       // the table being read
 	var blocks *packed.Assembler // where block frames go
+	var last *Table              // whole, but for its settings
+	var settings *cacheFrame     // of last, being read
+	var staged *stage            // the last one
 	closeTable := func() error {
+		if settings != nil {
+			f := settings
+			settings = nil
+			if err := f.restore(last, blocks.Table()); err != nil {
+				return in.bad("settings of a table: %v", err)
+			}
+		}
 		if table == nil {
 			return nil
 		}
@@ -203,7 +235,8 @@ func (s *Snapshot) readBody(in *frameReader) error {
 		if d := t.Digest(); t.Len() != table.Entries || t.Bytes() != table.Bytes || !slices.Equal(d[:], table.Digest) {
 			return in.bad("table %s does not have the digest that was written with it", table.Name)
 		}
-		s.State.tables[table.Name] = newTable(t, table.Type, table.Version)
+		last = newTable(t, table.Type, table.Version)
+		s.State.tables[table.Name] = last
 		table = nil
 		return nil
 	}
@@ -245,7 +278,21 @@ func (s *Snapshot) readBody(in *frameReader) error {
 				return err
 			}
 			blocks = &packed.Assembler{}
-			s.stages[f.ID] = &stage{f.Table, f.Type, f.Chunks, f.Index, blocks}
+			s.stages[f.ID] = &stage{table: f.Table, typ: f.Type, chunks: f.Chunks, index: f.Index, blocks: blocks}
+			staged, last = s.stages[f.ID], nil
+		case frameCache:
+			f := &cacheFrame{}
+			if err := in.json(payload, f); err != nil {
+				return err
+			}
+			switch {
+			case last != nil && last.Settings == (dict.Settings{}):
+				settings, blocks = f, &packed.Assembler{}
+			case last == nil && staged != nil && !f.Ordered && f.settings().Check(staged.typ) == nil:
+				staged.settings, blocks = f.settings(), nil
+			default:
+				return in.bad("settings without a table")
+			}
 		case frameEnd:
 			var end endFrame
 			if err := in.json(payload, &end); err != nil {
@@ -344,7 +391,7 @@ type stateSnapshot struct {
 
 // Persist implements raft.FSMSnapshot. It runs beside Apply.
 func (s *stateSnapshot) Persist(sink raft.SnapshotSink) error {
-	if err := writeSnapshot(sink, s.state, SnapshotHeader{}, s.sessions, s.stages); err != nil {
+	if err := writeSnapshot(sink, s.state, SnapshotHeader{}, true, s.sessions, s.stages); err != nil {
 		return errors.Join(fmt.Errorf("write snapshot %s: %w", sink.ID(), err), sink.Cancel())
 	}
 	return sink.Close()

@@ -17,6 +17,9 @@ type Table struct {
 	Type    string
 	Version uint64 // raft index of the entry that changed it last
 
+	Settings dict.Settings
+	cache    *cache // of a table whose entries go by themselves
+
 	compiled *compiled // of a pattern table
 }
 
@@ -28,6 +31,9 @@ type TableInfo struct {
 	Bytes   int64 // keys and values
 	Version uint64
 	Digest  packed.Digest
+
+	Settings         dict.Settings
+	Expired, Evicted uint64 // entries that went because of their age, or to make room, since there are such settings
 }
 
 // A State is everything that lookups need, as it was after one log entry. It is immutable: a reader may
@@ -55,7 +61,11 @@ func (s *State) Tables() []TableInfo {
 }
 
 func (t *Table) info(name string) TableInfo {
-	return TableInfo{name, t.Type, t.Len(), t.Bytes(), t.Version, t.Digest()}
+	i := TableInfo{Name: name, Type: t.Type, Entries: t.Len(), Bytes: t.Bytes(), Version: t.Version, Digest: t.Digest(), Settings: t.Settings}
+	if t.cache != nil {
+		i.Expired, i.Evicted = t.cache.expired, t.cache.evicted
+	}
+	return i
 }
 
 // Lookup returns the value of key in a table. A table that is not there is dict.ErrNoTable; a key whose

@@ -48,6 +48,12 @@ func (n *node) publish(e *Editor) {
 // Get returns the value of key as it is now. The value is valid until the next change.
 func (e *Editor) Get(key []byte) (value []byte, ok bool) { return e.t.Get(key) }
 
+// Len returns the number of entries as it is now.
+func (e *Editor) Len() int { return e.t.Len() }
+
+// First returns the entry with the smallest key as it is now. The slices are valid until the next change.
+func (e *Editor) First() (key, value []byte, ok bool) { return e.t.Next(nil) }
+
 // Put adds an entry or replaces the value of its key. It copies both.
 func (e *Editor) Put(key, value []byte) {
 	e.encoded = appendEntry(e.encoded[:0], key, value)
