@@ -32,12 +32,15 @@ const (
 )
 
 // CreateTable makes an empty table. One that is there already is an ErrExists.
-func (n *Node) CreateTable(ctx context.Context, name, typ string) error {
-	return n.create(ctx, &fsm.Create{Name: name, Type: typ, MustNotExist: true})
+func (n *Node) CreateTable(ctx context.Context, name, typ string, settings dict.Settings) error {
+	return n.create(ctx, &fsm.Create{Name: name, Type: typ, MustNotExist: true, Settings: settings})
 }
 
 func (n *Node) create(ctx context.Context, c *fsm.Create) error {
 	if err := errors.Join(dict.CheckTableName(c.Name), dict.CheckTableType(c.Type)); err != nil {
+		return err
+	}
+	if err := c.Settings.Check(c.Type); err != nil {
 		return err
 	}
 	r, err := n.apply(ctx, &fsm.Command{Create: c})
@@ -78,6 +81,8 @@ type ImportOptions struct {
 	// MaxChange is how much of the table that is there may be changed or removed, in percent of its entries; more
 	// is an ErrTooMuch. 0 is without a limit.
 	MaxChange float64
+
+	settings dict.Settings // of a table that is not there yet
 }
 
 // An ImportResult counts entries.
@@ -122,7 +127,10 @@ func (n *Node) Import(ctx context.Context, name string, opts ImportOptions, entr
 		}
 	}
 	if errors.Is(err, errConflict) || errors.Is(err, errLarge) { // others keep writing to the table, or it is much
-		loads := []load{{name, opts.Type, next}}
+		loads := []load{{name: name, typ: opts.Type, table: next}}
+		if _, ok := n.fsm.State().Table(name); !ok {
+			loads[0].settings = opts.settings
+		}
 		next = nil // stage lets go of it as it sends it
 		err = n.stage(ctx, loads, opts.Merge, false)
 	}
@@ -165,12 +173,14 @@ func (n *Node) importDelta(ctx context.Context, name string, opts ImportOptions,
 	switch {
 	case opts.check(result, lenOf(old)) != nil:
 		return result, opts.check(result, lenOf(old))
+	case exists && result.Added > 0 && table.Settings.MaxEntries > 0 && int64(lenOf(old)+result.Added-result.Removed) > table.Settings.MaxEntries:
+		return result, fmt.Errorf("%w: it would have %d entries, and its max-entries is %d", ErrRefused, lenOf(old)+result.Added-result.Removed, table.Settings.MaxEntries)
 	case opts.DryRun:
 		return result, nil
 	case !fits, dict.IsPattern(opts.Type) && len(ops) > 0: // rules are replaced as a whole, never one by one
 		return result, errLarge
 	case !exists:
-		if err := n.create(ctx, &fsm.Create{Name: name, Type: opts.Type}); err != nil {
+		if err := n.create(ctx, &fsm.Create{Name: name, Type: opts.Type, Settings: opts.settings}); err != nil {
 			return result, err
 		}
 		if table, exists = n.fsm.State().Table(name); !exists || table.Len() > 0 {
@@ -219,6 +229,7 @@ func compare(name string, old, next *packed.Table, merge bool) (result ImportRes
 type load struct {
 	name, typ string
 	table     *packed.Table
+	settings  dict.Settings // none: those that the table has
 }
 
 // stage sends tables aside in chunks and puts all of them in place with one entry. When ctx ends first, or
@@ -244,7 +255,7 @@ func (n *Node) stage(ctx context.Context, loads []load, merge, only bool) (err e
 		l.table, loads[i].table = nil, nil
 		var id fsm.ID
 		rand.Read(id[:])
-		if err := do(l.name, &fsm.Command{Begin: &fsm.StageBegin{ID: id, Table: l.name, Type: l.typ}}); err != nil {
+		if err := do(l.name, &fsm.Command{Begin: &fsm.StageBegin{ID: id, Table: l.name, Type: l.typ, Settings: l.settings}}); err != nil {
 			return err
 		}
 		commit.IDs = append(commit.IDs, id)
@@ -295,7 +306,7 @@ func (n *Node) SaveSnapshot(ctx context.Context, w io.Writer) error {
 
 // RestoreSnapshot reads a snapshot to its end, verifies all of it, and then puts its tables in place on all
 // nodes in one step. With names it restores these tables and leaves the others; without, the cluster has
-// the tables of the snapshot and no others afterwards. It returns the names of the restored tables.
+// the tables of the snapshot and no others afterwards. A table that has no settings in the snapshot keeps its own. It returns the names of the restored tables.
 func (n *Node) RestoreSnapshot(ctx context.Context, r io.Reader, names []string) ([]string, error) {
 	s, err := fsm.ReadSnapshot(r)
 	if err != nil {
@@ -314,7 +325,7 @@ func (n *Node) RestoreSnapshot(ctx context.Context, r io.Reader, names []string)
 		if !ok {
 			return nil, fmt.Errorf("restore snapshot: it holds no table %s: %w", name, dict.ErrBadSource)
 		}
-		loads = append(loads, load{name, t.Type, t.Table})
+		loads = append(loads, load{name, t.Type, t.Table, t.Settings})
 	}
 	if err := n.stage(ctx, loads, false, only); err != nil {
 		return nil, fmt.Errorf("restore snapshot: %w", err)

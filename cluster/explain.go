@@ -21,7 +21,7 @@ type Explanation struct {
 
 // Explain looks a key up in one state of the node's tables: folded, in a table of fixed keys, unless exact.
 func (n *Node) Explain(table string, key []byte, exact bool) (Explanation, error) {
-	if err := n.gate(); err != nil {
+	if err := n.gateTable(table); err != nil {
 		return Explanation{}, err
 	}
 	s := n.fsm.State()

@@ -76,6 +76,7 @@ func (n *Node) reign(ctx context.Context) {
 	n.events.add(EventElection)
 	n.tasks.Go(func() { n.takeCensus(ctx) })
 	n.tasks.Go(func() { n.checkDigests(ctx) })
+	n.tasks.Go(func() { n.expire(ctx) })
 	stages := map[fsm.ID]stageSeen{}
 	refusals := map[string]string{}
 	for ctx.Err() == nil {

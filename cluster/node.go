@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -53,13 +54,14 @@ type Node struct {
 
 	transferring transferGuard
 
-	sick      atomic.Bool              // the disk fails, or hangs
-	diverging atomic.Bool              // the tables are known to be wrong
-	open      atomic.Bool              // lookups are answered: this node has caught up once since its disk was new
-	stale     atomic.Bool              // no leader was heard of for longer than MaxStaleness
-	leadFrom  atomic.Pointer[position] // the first entry that this leader committed in its term; nil before
-	leaving   atomic.Bool
-	doubting  atomic.Bool // another node that says it is this one is asked
+	sick        atomic.Bool                         // the disk fails, or hangs
+	diverging   atomic.Bool                         // the tables are known to be wrong
+	open        atomic.Bool                         // lookups are answered: this node has caught up once since its disk was new
+	stale       atomic.Bool                         // no leader was heard of for longer than MaxStaleness
+	staleTables atomic.Pointer[map[string]struct{}] // the same for tables by their own limit; nil: none
+	leadFrom    atomic.Pointer[position]            // the first entry that this leader committed in its term; nil before
+	leaving     atomic.Bool
+	doubting    atomic.Bool // another node that says it is this one is asked
 
 	gossipAddress string
 	memberMu      sync.Mutex
@@ -129,10 +131,10 @@ func (n *Node) start() error {
 	if _, err := os.Stat(n.path("ready")); err == nil {
 		n.open.Store(true)
 	}
-	n.stale.Store(n.cfg.MaxStaleness > 0)
 	if err := n.replay(); err != nil {
 		return err
 	}
+	n.judgeStaleness(math.MaxInt64)
 	if n.port, err = listen(n.cfg.Bind, n.identity, n.logger); err != nil {
 		return err
 	}
@@ -165,9 +167,7 @@ func (n *Node) start() error {
 	n.tasks.Go(n.watchDisk)
 	n.tasks.Go(n.watchName)
 	n.tasks.Go(n.watchCertificate)
-	if n.cfg.MaxStaleness > 0 {
-		n.tasks.Go(n.watchStaleness)
-	}
+	n.tasks.Go(n.watchStaleness)
 	if n.cfg.BootstrapExpect > 0 {
 		n.tasks.Go(n.bootstrap)
 	}

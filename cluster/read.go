@@ -3,6 +3,8 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -124,25 +126,74 @@ func (n *Node) WaitReady(ctx context.Context) error {
 	return nil
 }
 
-// watchStaleness keeps stale. A node that has not heard of a leader since it started does not know how old its
-// tables are, so it begins stale.
+// watchStaleness keeps stale and staleTables.
 func (n *Node) watchStaleness() {
-	tick := time.NewTicker(min(max(n.cfg.MaxStaleness/10, 10*time.Millisecond), time.Second))
-	defer tick.Stop()
 	for {
-		n.stale.Store(n.raft.State() != raft.Leader && time.Since(n.raft.LastContact()) > n.cfg.MaxStaleness)
+		limit := n.judgeStaleness(n.silence())
+		every := time.Second // to meet limits that are new
+		if limit > 0 {
+			every = min(max(limit/10, 10*time.Millisecond), every)
+		}
 		select {
-		case <-tick.C:
+		case <-time.After(every):
 		case <-n.ctx.Done():
 			return
 		}
 	}
 }
 
+// silence is how long no leader was heard of.
+func (n *Node) silence() time.Duration {
+	if n.raft.State() == raft.Leader {
+		return 0
+	}
+	return time.Since(n.raft.LastContact())
+}
+
+// judgeStaleness sets stale and staleTables for what is known after such a silence, and returns the shortest limit, 0
+// where there is none. A node that has not heard of a leader since it started does not know how old its tables are, so it
+// begins with a silence without end.
+func (n *Node) judgeStaleness(silence time.Duration) time.Duration {
+	shortest := n.cfg.MaxStaleness
+	n.stale.Store(shortest > 0 && silence > shortest)
+	var stale map[string]struct{}
+	for name, t := range n.fsm.State().Each() {
+		limit := t.Settings.MaxStaleness
+		if limit == 0 {
+			continue
+		}
+		if shortest == 0 || limit < shortest {
+			shortest = limit
+		}
+		if silence > limit {
+			if stale == nil {
+				stale = map[string]struct{}{}
+			}
+			stale[name] = struct{}{}
+		}
+	}
+	if stale == nil {
+		n.staleTables.Store(nil)
+	} else {
+		n.staleTables.Store(&stale)
+	}
+	return shortest
+}
+
+// staleNames are the tables in which lookups are refused by their own max-staleness, in order.
+func (n *Node) staleNames() []string {
+	if stale := n.staleTables.Load(); stale != nil {
+		return slices.Sorted(maps.Keys(*stale))
+	}
+	return nil
+}
+
 var (
 	errNotReady = fmt.Errorf("node has not caught up with the cluster yet: %w", dict.ErrRetry)
 	errWrong    = fmt.Errorf("node has found its tables to be wrong and begins anew: %w", dict.ErrRetry)
 	errStale    = fmt.Errorf("node has not heard of a leader for longer than max-staleness: %w", dict.ErrRetry)
+
+	errStaleTable = fmt.Errorf("node has not heard of a leader for longer than the table's max-staleness: %w", dict.ErrRetry)
 )
 
 // gate refuses lookups of a node that cannot know.
@@ -155,6 +206,19 @@ func (n *Node) gate() error {
 	}
 	if n.diverging.Load() {
 		return errWrong
+	}
+	return nil
+}
+
+// gateTable is gate for lookups in a table.
+func (n *Node) gateTable(table string) error {
+	if err := n.gate(); err != nil {
+		return err
+	}
+	if stale := n.staleTables.Load(); stale != nil {
+		if _, ok := (*stale)[table]; ok {
+			return errStaleTable
+		}
 	}
 	return nil
 }

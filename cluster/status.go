@@ -68,6 +68,9 @@ func (n *Node) Status() Status {
 	if state.InDoubt() {
 		s.Warnings = append(s.Warnings, "the end of the log awaits a leader: lookups of the keys it touches are deferred")
 	}
+	if names := n.staleNames(); len(names) > 0 {
+		s.Warnings = append(s.Warnings, fmt.Sprintf("no leader for longer than max-staleness of tables: %s: lookups in them are deferred", strings.Join(names, ", ")))
+	}
 	if err := n.diskError(); err != nil {
 		s.Warnings = append(s.Warnings, err.Error())
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"postraft/dict"
 	"postraft/fsm"
@@ -33,7 +34,7 @@ func (t *Table) Lookup(key []byte) (value []byte, found bool, err error) {
 
 // LookupFlags implements dict.FlagReader.
 func (t *Table) LookupFlags(key []byte, flags dict.Flags) (value []byte, found bool, err error) {
-	if err := t.n.gate(); err != nil {
+	if err := t.n.gateTable(t.name); err != nil {
 		return nil, false, err
 	}
 	return t.n.fsm.State().LookupFlags(t.name, key, flags)
@@ -41,13 +42,22 @@ func (t *Table) LookupFlags(key []byte, flags dict.Flags) (value []byte, found b
 
 // Next implements dict.Reader.
 func (t *Table) Next(after []byte) (key, value []byte, found bool, err error) {
-	if err := t.n.gate(); err != nil {
+	if err := t.n.gateTable(t.name); err != nil {
 		return nil, nil, false, err
 	}
 	if t.Kind() == dict.Pattern {
 		return nil, nil, false, fmt.Errorf("table %s: %w: rules have no keys to go through", t.name, dict.ErrConfig)
 	}
 	return t.n.fsm.State().Next(t.name, after)
+}
+
+// WriteWithin returns how soon an update or delete of this table is to be answered, 0 where it says nothing. What
+// waits longer goes on, or does not happen, as ctx of Update and Delete has it.
+func (t *Table) WriteWithin() time.Duration {
+	if table, ok := t.n.fsm.State().Table(t.name); ok {
+		return table.Settings.WriteWithin()
+	}
+	return 0
 }
 
 // Kind implements dict.Reader.

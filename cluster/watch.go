@@ -170,5 +170,5 @@ func (n *Node) RestoreVersion(ctx context.Context, table string, index uint64) (
 	if was == nil {
 		return ImportResult{}, fmt.Errorf("restore table %s at %d: %w: there was no such table", table, index, ErrRefused)
 	}
-	return n.Import(ctx, table, ImportOptions{Type: was.Type}, was.All())
+	return n.Import(ctx, table, ImportOptions{Type: was.Type, settings: was.Settings}, was.All())
 }

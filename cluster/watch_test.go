@@ -218,7 +218,7 @@ func TestNode_OlderNode(t *testing.T) {
 	older := c.Nodes[1]
 	older.Create("t")
 	for _, n := range c.Nodes {
-		if err := n.CreateTable(t.Context(), "networks", "cidr"); !errors.Is(err, cluster.ErrRefused) || !strings.Contains(err.Error(), "n2 runs version 0.1") {
+		if err := n.CreateTable(t.Context(), "networks", "cidr", dict.Settings{}); !errors.Is(err, cluster.ErrRefused) || !strings.Contains(err.Error(), "n2 runs version 0.1") {
 			t.Errorf("%s: a table that n2 cannot keep: %v", n.Config.Name, err)
 		}
 	}
@@ -234,6 +234,6 @@ func TestNode_OlderNode(t *testing.T) {
 	older.Config.CommandLevel = 0
 	older.Start()
 	older.WaitReady()
-	c.Eventually("all can, and the leader knows", func() error { return c.Leader().CreateTable(t.Context(), "networks", "cidr") })
+	c.Eventually("all can, and the leader knows", func() error { return c.Leader().CreateTable(t.Context(), "networks", "cidr", dict.Settings{}) })
 	c.Agree()
 }

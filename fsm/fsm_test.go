@@ -510,7 +510,7 @@ func FuzzDecodeEntry(f *testing.F) {
 
 func FuzzReadSnapshot(f *testing.F) {
 	f.Add(persist(f, busy(f).f))
-	f.Add(persist(f, caches(f, 200).f))
+	f.Add(persist(f, caches(f, 30).f))
 	m := newMachine(f)
 	m.create("t")
 	m.put("t", "k", "v")

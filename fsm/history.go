@@ -56,19 +56,18 @@ func (h *History) Since(table string, after uint64) (records []Record, begin uin
 }
 
 // At returns a table as it was once the entry at this index was applied, from the table as it is in s. It fails
-// with false where the history does not reach back so far.
+// with false where the history does not reach back so far. Its settings are the newest ones that it had.
 func (h *History) At(s *State, table string, index uint64) (*Table, bool) {
 	records, begin := h.Since(table, index)
 	if index < begin {
 		return nil, false
 	}
 	now := s.tables[table]
+	newest := now // with its settings
 	var edit *packed.Editor
 	flush := func() {
 		if edit != nil {
-			next := newTable(edit.Table(), now.Type, index)
-			next.Settings = now.Settings
-			now, edit = next, nil
+			now, edit = newTable(edit.Table(), now.Type, index), nil
 		}
 	}
 	for _, r := range slices.Backward(records) {
@@ -76,6 +75,9 @@ func (h *History) At(s *State, table string, index uint64) (*Table, bool) {
 		case r.Index > s.Index:
 		case r.Whole:
 			edit, now = nil, r.Before
+			if newest == nil {
+				newest = r.Before
+			}
 		case now == nil:
 			return nil, false // s is older than the records
 		default:
@@ -90,6 +92,11 @@ func (h *History) At(s *State, table string, index uint64) (*Table, bool) {
 		}
 	}
 	flush()
+	if now != nil && now.Settings != newest.Settings {
+		with := *now
+		with.Settings = newest.Settings
+		now = &with
+	}
 	return now, true
 }
 

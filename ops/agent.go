@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"iter"
+
+	"postraft/dict"
 )
 
 // An Agent is what the server needs of the node behind it. Its methods are called from many goroutines. ctx
@@ -45,7 +47,8 @@ type Membership interface {
 type Tables interface {
 	// Tables fails where a lookup would: a node that has not caught up does not know its tables.
 	Tables(ctx context.Context) ([]TableInfo, error)
-	CreateTable(ctx context.Context, name, typ string) error
+	CreateTable(ctx context.Context, name, typ string, settings dict.Settings) error
+	SetTable(ctx context.Context, name string, change dict.SettingsChange) error
 	DropTable(ctx context.Context, name string) error
 
 	// Get reads the node's own memory or, with consistent, what the whole cluster has now.

@@ -226,13 +226,6 @@ func (c *Client) Table(ctx context.Context, name string) (t TableInfo, err error
 
 func table(name string) url.Values { return url.Values{"name": {name}} }
 
-// CreateTable makes an empty table.
-func (c *Client) CreateTable(ctx context.Context, name, typ string) error {
-	q := table(name)
-	q.Set("type", typ)
-	return c.change(ctx, request{method: "POST", path: "/v1/table", query: q})
-}
-
 // DropTable removes a table.
 func (c *Client) DropTable(ctx context.Context, name string) error {
 	return c.change(ctx, request{method: "DELETE", path: "/v1/table", query: table(name)})

@@ -161,7 +161,7 @@ func (h *handlers) createTable(w http.ResponseWriter, r *http.Request) error {
 	if typ == "" {
 		typ = dict.TypeHash
 	}
-	if err := h.agent.CreateTable(r.Context(), name, typ); err != nil {
+	if err := h.agent.CreateTable(r.Context(), name, typ, dict.Settings{}); err != nil {
 		return err
 	}
 	return h.changed(w)

@@ -74,8 +74,11 @@ func (a *fakeAgent) RemoveKey(_ context.Context, key string, force bool) ([]Keyr
 func (a *fakeAgent) Tables(context.Context) ([]TableInfo, error) {
 	return []TableInfo{{Name: "..", Type: "hash", Entries: len(a.entries)}}, a.call("tables")
 }
-func (a *fakeAgent) CreateTable(_ context.Context, name, typ string) error {
-	return a.call("create " + name + " " + typ)
+func (a *fakeAgent) CreateTable(_ context.Context, name, typ string, s dict.Settings) error {
+	return a.call(fmt.Sprintf("create %s %s %d %v", name, typ, s.MaxEntries, s.ExpireAfter))
+}
+func (a *fakeAgent) SetTable(_ context.Context, name string, c dict.SettingsChange) error {
+	return a.call(fmt.Sprintf("set %s %+v %v", name, dict.Settings{MaxEntries: 7, MaxStaleness: 7}.With(c), c.WriteDeadline == nil))
 }
 func (a *fakeAgent) DropTable(_ context.Context, name string) error { return a.call("drop " + name) }
 func (a *fakeAgent) Get(_ context.Context, _ string, key []byte, consistent bool) ([]byte, bool, error) {
@@ -225,7 +228,10 @@ func TestClient_EveryRequest(t *testing.T) {
 	check("tables", len(tables), 1, err)
 	info, err := c.Table(ctx, "..")
 	check("a table with a name that looks like a path", info.Entries, 3, err)
-	check("create", nil, nil, c.CreateTable(ctx, "..", "hash"))
+	check("create", nil, nil, c.CreateTable(ctx, "..", "hash", dict.Settings{}))
+	check("create with settings", nil, nil, c.CreateTable(ctx, "..", "hash", dict.Settings{MaxEntries: 9, ExpireAfter: time.Hour}))
+	off, week := time.Duration(0), 7*dict.Day
+	check("set", nil, nil, c.SetTable(ctx, "t", dict.SettingsChange{MaxStaleness: &off, ExpireAfter: &week}))
 	check("drop", nil, nil, c.DropTable(ctx, "t"))
 	v, err := c.Get(ctx, "t", []byte("a"), true)
 	check("get", v, Value{true, []byte("1")}, err)
@@ -253,7 +259,7 @@ func TestClient_EveryRequest(t *testing.T) {
 	check("save", snap.Len(), 800000, err)
 	names, err := c.RestoreSnapshot(ctx, strings.NewReader("file"), []string{"t", "u"})
 	check("restore", names, "[t u]", err)
-	want := "members,join h1,h2:99,leave,remove n3,transfer ,tables,tables,create .. hash,drop t,get true,get false,put,delete,delete,entries,diff," +
+	want := "members,join h1,h2:99,leave,remove n3,transfer ,tables,tables,create .. hash 0 0s,create .. hash 9 1h0m0s,set t {MaxEntries:7 ExpireAfter:168h0m0s WriteDeadline:0s MaxStaleness:0s} true,drop t,get true,get false,put,delete,delete,entries,diff," +
 		"import {Type:hash Merge:true DryRun:false MaxChange:0},save,save late,restore file"
 	if got := strings.Join(a.calls, ","); got != want {
 		t.Errorf("calls\n got %s\nwant %s", got, want)

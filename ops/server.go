@@ -172,6 +172,7 @@ func (s *Server) handler() http.Handler {
 		"POST /v1/keyring/remove":  h.removeKey,
 		"GET /v1/tables":           h.tables,
 		"GET /v1/table":            h.table,
+		"POST /v1/table/settings":  h.settings,
 		"POST /v1/table":           h.createTable,
 		"DELETE /v1/table":         h.dropTable,
 		"POST /v1/table/get":       h.get,

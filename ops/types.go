@@ -67,6 +67,10 @@ type TableInfo struct {
 	Bytes   int64  `json:"bytes"`   // keys and values
 	Version uint64 `json:"version"` // raft index of the last change
 	Digest  string `json:"digest"`  // hexadecimal; equal for equal tables
+
+	Settings TableSettings `json:"settings,omitzero"`
+	Expired  uint64        `json:"expired,omitempty"` // entries that went because of their age
+	Evicted  uint64        `json:"evicted,omitempty"` // and those that made room
 }
 
 // ImportOptions say what an import does.

@@ -340,6 +340,17 @@ func (c *conn) find(h *handle, key []byte) (value []byte, found bool, err error)
 	return h.table.Lookup(key)
 }
 
+// writing returns the context of a write, which ends when the client is to be answered.
+func (c *conn) writing(h *handle) (context.Context, context.CancelFunc) {
+	within := c.s.cfg.WriteTimeout
+	if t, ok := h.table.(DeadlineTable); ok {
+		if d := t.WriteWithin(); d > 0 {
+			within = min(within, d)
+		}
+	}
+	return context.WithTimeout(c.s.ctx, within)
+}
+
 func (c *conn) update(h *handle) status {
 	key, valid := c.key(h)
 	if !valid {
@@ -349,7 +360,7 @@ func (c *conn) update(h *handle) status {
 		return statusOK // Postfix's own tables do nothing and say so
 	}
 	c.s.cursors.forget(cursorKey{c.svc.Name, c.pid, h.name}, key)
-	ctx, cancel := context.WithTimeout(c.s.ctx, c.s.cfg.WriteTimeout)
+	ctx, cancel := c.writing(h)
 	defer cancel()
 	err := h.table.Update(ctx, key, c.req.value)
 	if errors.Is(err, dict.ErrNoTable) {
@@ -369,7 +380,7 @@ func (c *conn) remove(h *handle) status {
 		c.notUTF8(h, errKeyNotUTF8)
 		return statusOK
 	}
-	ctx, cancel := context.WithTimeout(c.s.ctx, c.s.cfg.WriteTimeout)
+	ctx, cancel := c.writing(h)
 	defer cancel()
 	remove := func() (bool, error) { return h.table.Delete(ctx, key) }
 	if seen, ok := c.s.cursors.given(cursorKey{c.svc.Name, c.pid, h.name}, key); ok {

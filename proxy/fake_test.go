@@ -41,6 +41,7 @@ type table struct {
 	err     error             // of every access
 	block   bool              // writes wait for their deadline
 	blocked chan<- struct{}   // told when one does, if not nil
+	within  time.Duration     // the deadline of writes
 }
 
 func newTables() *tables { return &tables{m: map[string]*table{}} }
@@ -109,6 +110,8 @@ func (t *table) Next(after []byte) (key, value []byte, found bool, err error) {
 }
 
 func (t *table) Kind() dict.Flags { return t.kind }
+
+func (t *table) WriteWithin() time.Duration { return t.within }
 
 func (t *table) Update(ctx context.Context, key, value []byte) error {
 	if t.block {

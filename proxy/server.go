@@ -30,6 +30,13 @@ type Table interface {
 	Create(ctx context.Context) error
 }
 
+// A DeadlineTable is a Table that says how soon its writes are to be answered, as caches do: their clients have one
+// thread, which waits.
+type DeadlineTable interface {
+	// WriteWithin may be 0: then Config.WriteTimeout counts, as it does where it is less.
+	WriteWithin() time.Duration
+}
+
 // A Passthrough hands requests for local tables to the stock proxymap(8).
 type Passthrough interface {
 	// Forward sends a request, one whole attribute list, and appends the reply to dst. An error means that
@@ -69,7 +76,7 @@ type Config struct {
 	Tables         Tables
 	Locals         Locals // nil: all local tables are the Passthrough's
 	Logger         *slog.Logger
-	WriteTimeout   time.Duration // an update or delete is answered within; 4.5 s
+	WriteTimeout   time.Duration // an update or delete is answered within, or sooner (DeadlineTable); 4.5 s
 	RequestTimeout time.Duration // of a request's bytes, and of taking a reply; 5 s
 	MaxConns       int           // at once on one listener; 4096
 }

@@ -295,6 +295,37 @@ func TestServer_WriteDeadline(t *testing.T) {
 	}
 }
 
+// TestServer_TableDeadline ensures that a table with a deadline of its own is answered within that, where it is the
+// shorter one, and that meanwhile opens, lookups and other writes of other connections are answered at once.
+func TestServer_TableDeadline(t *testing.T) {
+	h := serve(t, proxy.Config{WriteTimeout: time.Second}, nil)
+	blocked := make(chan struct{}, 2)
+	h.tables.set("hasty", table{entries: map[string]string{"k": "1"}, block: true, blocked: blocked, within: 100 * time.Millisecond})
+	h.tables.set("slow", table{entries: map[string]string{"k": "1"}, block: true, blocked: blocked, within: time.Hour})
+	h.tables.set("fine", table{entries: map[string]string{}, within: time.Nanosecond})
+	for table, most := range map[string]time.Duration{"hasty": 700 * time.Millisecond, "slow": 3 * time.Second} {
+		c, other := h.dial(), h.dial()
+		began := time.Now()
+		c.send("request|update|table|raft:" + table + "|flags|0|key|a|value|1||")
+		<-blocked
+		if table == "slow" { // there is time to look
+			other.send("request|open|table|raft:slow|flags|0||")
+			other.want("status|0|flags|16||")
+			other.send("request|lookup|table|raft:slow|flags|0|key|k||")
+			other.want("status|0|value|1||")
+			other.send("request|update|table|raft:fine|flags|0|key|k|value|v||")
+			other.want("status|0||")
+			if took := time.Since(began); took > 700*time.Millisecond {
+				t.Errorf("other connections were answered after %v", took)
+			}
+		}
+		c.want("status|2||")
+		if took := time.Since(began); took > most || table == "slow" && took < time.Second {
+			t.Errorf("%s was answered after %v", table, took)
+		}
+	}
+}
+
 // TestServer_Stops ensures that a server that is told to stop answers the request at hand and closes idle
 // connections.
 func TestServer_Stops(t *testing.T) {

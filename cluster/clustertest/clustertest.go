@@ -150,7 +150,7 @@ func (n *Node) Create(table string) {
 	n.c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
-	if err := n.CreateTable(ctx, table, dict.TypeHash); err != nil {
+	if err := n.CreateTable(ctx, table, dict.TypeHash, dict.Settings{}); err != nil {
 		n.c.t.Fatal(err)
 	}
 }

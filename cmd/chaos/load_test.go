@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"postraft/dict"
 )
 
 // The tables of the load.
@@ -37,11 +39,11 @@ type load struct {
 func prepare(ctx context.Context, s *site) (*load, error) {
 	l := &load{s: s, journal: newJournal(), order: newOrder(), lin: newHistory(s.record), imports: newImports(), digests: newDigests()}
 	api := s.nodes[0].admin(30 * time.Second)
-	if err := until(ctx, formBound, func() error { return api.CreateTable(ctx, constTable, "hash") }); err != nil {
+	if err := until(ctx, formBound, func() error { return api.CreateTable(ctx, constTable, "hash", dict.Settings{}) }); err != nil {
 		return nil, fmt.Errorf("create table %s: %w", constTable, err)
 	}
 	for _, name := range []string{logTable, seqTable, linTable, importTable, photoTable} {
-		if err := api.CreateTable(ctx, name, "hash"); err != nil {
+		if err := api.CreateTable(ctx, name, "hash", dict.Settings{}); err != nil {
 			return nil, fmt.Errorf("create table %s: %w", name, err)
 		}
 	}

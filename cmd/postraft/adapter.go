@@ -58,7 +58,10 @@ func opsError(err error) error {
 }
 
 func tableInfo(t fsm.TableInfo) ops.TableInfo {
-	return ops.TableInfo{Name: t.Name, Type: t.Type, Entries: t.Entries, Bytes: t.Bytes, Version: t.Version, Digest: t.Digest.String()}
+	return ops.TableInfo{
+		Name: t.Name, Type: t.Type, Entries: t.Entries, Bytes: t.Bytes, Version: t.Version, Digest: t.Digest.String(),
+		Settings: ops.SettingsOf(t.Settings), Expired: t.Expired, Evicted: t.Evicted,
+	}
 }
 
 func tableInfos(tables []fsm.TableInfo) []ops.TableInfo {
@@ -142,8 +145,12 @@ func (o operated) Tables(context.Context) ([]ops.TableInfo, error) {
 	return tableInfos(s.Tables()), nil
 }
 
-func (o operated) CreateTable(ctx context.Context, name, typ string) error {
-	return opsError(o.node.CreateTable(ctx, name, typ))
+func (o operated) CreateTable(ctx context.Context, name, typ string, settings dict.Settings) error {
+	return opsError(o.node.CreateTable(ctx, name, typ, settings))
+}
+
+func (o operated) SetTable(ctx context.Context, name string, change dict.SettingsChange) error {
+	return opsError(o.node.SetTable(ctx, name, change))
 }
 
 func (o operated) DropTable(ctx context.Context, name string) error {
@@ -246,6 +253,8 @@ func (o operated) RestoreSnapshot(ctx context.Context, r io.Reader, names []stri
 
 // served is a node as the proxymap server wants it.
 type served struct{ node *cluster.Node }
+
+var _ proxy.DeadlineTable = (*cluster.Table)(nil)
 
 // Table implements proxy.Tables.
 func (s served) Table(name string) proxy.Table { return s.node.Table(name) }

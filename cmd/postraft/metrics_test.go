@@ -138,7 +138,7 @@ func everyMetric(t *testing.T) (names map[string]bool, body string) {
 	address, socket := clustertest.FreePort(t), filepath.Join(dir, "proxywrite")
 	n := startAgentIn(t, dir, "--bootstrap-expect", "1", "--http", address, "--snapshot-dir", filepath.Join(dir, "snapshots"), "--snapshot-every", "1s",
 		"--tls-cert", files.Cert, "--tls-key", files.Key, "--tls-ca", files.CA, "--proxywrite-socket", socket, "--approve-all-raft", "--mail-version", "3.7")
-	n.ok("table", "create", "t")
+	n.ok("table", "create", "t", "--expire-after", "1d")
 	dialProxymap(t, socket).lookup("raft:t", "k")
 	clustertest.Eventually(t, "a snapshot was saved", func() error {
 		body = fetch(t, "http://"+address+"/metrics")

@@ -16,12 +16,13 @@ func (a *app) tableCmd() *cobra.Command {
 		Args:  want(0, 0),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.tableCreateCmd(), a.tableListCmd(), a.tableInfoCmd(), a.tableDropCmd(), a.importCmd(), a.exportCmd(), a.diffCmd(), a.restoreVersionCmd(), a.watchFileCmd())
+	cmd.AddCommand(a.tableCreateCmd(), a.tableListCmd(), a.tableInfoCmd(), a.tableSetCmd(), a.tableDropCmd(), a.importCmd(), a.exportCmd(), a.diffCmd(), a.restoreVersionCmd(), a.watchFileCmd())
 	return cmd
 }
 
 func (a *app) tableCreateCmd() *cobra.Command {
 	var typ string
+	var change dict.SettingsChange
 	cmd := &cobra.Command{
 		Use:   "create NAME",
 		Short: "Make an empty table",
@@ -33,8 +34,12 @@ func (a *app) tableCreateCmd() *cobra.Command {
 			if err := dict.CheckTableType(typ); err != nil {
 				return err
 			}
+			settings := dict.Settings{}.With(change)
+			if err := settings.Check(typ); err != nil {
+				return err
+			}
 			c := a.client()
-			if err := c.CreateTable(ctx, args[0], typ); err != nil {
+			if err := c.CreateTable(ctx, args[0], typ, settings); err != nil {
 				return err
 			}
 			if a.json {
@@ -44,6 +49,7 @@ func (a *app) tableCreateCmd() *cobra.Command {
 		}),
 	}
 	cmd.Flags().StringVar(&typ, "type", dict.TypeHash, "`kind` of table: "+kinds)
+	settingFlags(cmd.Flags(), &change)
 	return cmd
 }
 
@@ -96,6 +102,7 @@ func (a *app) tableInfoCmd() *cobra.Command {
 				}{t, aliases})
 			}
 			rows := [][]any{{"table", t.Name}, {"type", t.Type}, {"entries", t.Entries}, {"bytes", t.Bytes}, {"version", t.Version}, {"digest", t.Digest}}
+			rows = append(rows, settingRows(t)...)
 			for _, alias := range aliases {
 				rows = append(rows, []any{"alias", alias})
 			}

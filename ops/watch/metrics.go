@@ -32,6 +32,7 @@ type declared struct {
 	commitIndex, appliedIndex, lastLogIndex, tablesIndex, behind metric
 	voters, votersWanted, members, gossipHealth                  metric
 	tableEntries, tableBytes, tableVersion                       metric
+	tableExpired, tableEvicted                                   metric
 	lookups, updates, deletes, sequences, denials                metric
 	lookupSeconds, writeSeconds                                  metric
 	connections, connectionsTotal, malformed, local              metric
@@ -65,6 +66,8 @@ func declare() *declared {
 		tableEntries: gauge("table_entries", "Entries of a table.", "table"),
 		tableBytes:   gauge("table_bytes", "Bytes of the keys and values of a table.", "table"),
 		tableVersion: gauge("table_version", "Raft index of the last change of a table.", "table"),
+		tableExpired: counter("table_expired_entries_total", "Entries that went because of their age. Only of tables with max-entries or expire-after.", "table"),
+		tableEvicted: counter("table_evicted_entries_total", "Entries that went to make room. Only of tables with max-entries or expire-after.", "table"),
 
 		lookups:   counter("lookups_total", "Lookups in raft tables, by answer: hit, miss, retry, config.", "service", "table", "result"),
 		updates:   counter("updates_total", "Updates of raft tables, by answer: ok, retry, config.", "service", "table", "result"),
@@ -153,6 +156,10 @@ func (c *collector) status(out output, s ops.Status) {
 		out.value(c.tableEntries, float64(t.Entries), t.Name)
 		out.value(c.tableBytes, float64(t.Bytes), t.Name)
 		out.value(c.tableVersion, float64(t.Version), t.Name)
+		if t.Settings.Settings().Bounded() {
+			out.value(c.tableExpired, float64(t.Expired), t.Name)
+			out.value(c.tableEvicted, float64(t.Evicted), t.Name)
+		}
 	}
 }
 
