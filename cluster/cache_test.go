@@ -276,3 +276,28 @@ func TestTable_MaxStaleness(t *testing.T) {
 		t.Errorf("a lookup allocates %v times", n)
 	}
 }
+
+// TestTable_ShortDeadlineLongWay ensures that writes with a deadline that is long enough for a request to a leader far away,
+// and too short to make a connection first, come through in the end, also when earlier ones have used up the connections.
+func TestTable_ShortDeadlineLongWay(t *testing.T) {
+	var tap *clustertest.Tap
+	c := clustertest.NewWith(t, 3, func(cfg *cluster.Config) {
+		if cfg.Name == "n1" {
+			tap = clustertest.NewTap(t, cfg)
+		}
+	})
+	lead, far := c.Nodes[0], c.Nodes[1]
+	far.Create("t")
+	c.Eventually("n1 leads", func() error { return far.TransferLeader(t.Context(), "n1") })
+	far.Put("t", "k", "0")
+	tap.Delay(50 * time.Millisecond) // 100 ms for a request, 200 ms and more with a new connection
+	for range 6 {
+		if err := far.TryPut("t", "k", "1", 60*time.Millisecond); !errors.Is(err, dict.ErrRetry) {
+			t.Fatalf("a write that cannot come through: %v", err)
+		}
+	}
+	c.Eventually("a write in 170 ms", func() error { return far.TryPut("t", "k", "2", 170*time.Millisecond) })
+	tap.Delay(0)
+	lead.Want("t", "k", "2")
+	c.Agree()
+}

@@ -16,6 +16,11 @@
 // once. The node answers when its own state machine has applied the entry; the leader tells it which entry
 // that is, so it need not wait for the next heartbeat to learn that the entry is committed.
 //
+// # Caches
+//
+// Tables may have limits of their own (dict.Settings). What is one entry too many goes with the write that makes it so;
+// the leader tells tables how much time has passed, and what was not written for long goes with that (expire).
+//
 // # Members
 //
 // Gossip proposes members and their addresses. The leader asks each over mutual TLS who it is before it

@@ -103,9 +103,12 @@ func readFrame(r io.Reader) (kind byte, payload []byte, err error) {
 type peers struct {
 	port *port
 
-	mu     sync.Mutex
-	idle   map[string][]*peerConn
-	closed bool
+	dialing sync.WaitGroup
+
+	mu      sync.Mutex
+	idle    map[string][]*peerConn
+	warming map[string]bool
+	closed  bool
 }
 
 type peerConn struct {
@@ -114,7 +117,9 @@ type peerConn struct {
 	used time.Time
 }
 
-func newPeers(p *port) *peers { return &peers{port: p, idle: map[string][]*peerConn{}} }
+func newPeers(p *port) *peers {
+	return &peers{port: p, idle: map[string][]*peerConn{}, warming: map[string]bool{}}
+}
 
 // ask sends a request to the node at address, which is as in port.dial. An error is errNotLeader or ErrRefused where nothing was done,
 // errUnknown where something may have been. A connection from the pool may have been closed by the other end;
@@ -122,6 +127,11 @@ func newPeers(p *port) *peers { return &peers{port: p, idle: map[string][]*peerC
 func (p *peers) ask(ctx context.Context, address string, kind byte, payload []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
+	defer func() {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			p.warm(address)
+		}
+	}()
 	var unknown error // of the first try: what a second one says does not undo it
 	if c := p.take(address); c != nil {
 		body, err := p.roundtrip(ctx, c, address, kind, payload)
@@ -142,6 +152,29 @@ func (p *peers) ask(ctx context.Context, address string, kind byte, payload []by
 		return nil, fmt.Errorf("%w; then %v", unknown, err)
 	}
 	return body, err
+}
+
+// warm opens a connection for the pool, unless there is one or one is being opened. It is for requests that ran out of time:
+// a new connection takes three times as long as a request, and where the way is long, requests with short deadlines would
+// never get there if each of them began anew.
+func (p *peers) warm(address string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.warming[address] || len(p.idle[address]) > 0 {
+		return
+	}
+	p.warming[address] = true
+	p.dialing.Go(func() {
+		ctx, cancel := context.WithTimeout(p.port.ctx, 2*dialTimeout)
+		defer cancel()
+		c, err := p.port.dial(ctx, address, nodeProtocol)
+		p.mu.Lock()
+		delete(p.warming, address)
+		p.mu.Unlock()
+		if err == nil {
+			p.give(address, &peerConn{session: c, r: bufio.NewReader(c)})
+		}
+	})
 }
 
 func (p *peers) roundtrip(ctx context.Context, c *peerConn, address string, kind byte, payload []byte) ([]byte, error) {
@@ -217,7 +250,9 @@ func (p *peers) give(address string, c *peerConn) {
 	p.idle[address] = append(p.idle[address], c)
 }
 
+// close is called when the port is closed, which ends what dials.
 func (p *peers) close() {
+	defer p.dialing.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closed = true

@@ -5,7 +5,9 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"postraft/cluster"
 )
@@ -17,6 +19,7 @@ type Tap struct {
 
 	t     testing.TB
 	tasks sync.WaitGroup
+	delay atomic.Int64 // a Duration
 
 	mu      sync.Mutex
 	closers []io.Closer
@@ -87,6 +90,15 @@ func (tap *Tap) listen(at, target string) {
 	})
 }
 
+// Delay makes TCP to the node, and back, take so much longer each way.
+func (tap *Tap) Delay(d time.Duration) { tap.delay.Store(int64(d)) }
+
+func (tap *Tap) wait() {
+	if d := time.Duration(tap.delay.Load()); d > 0 {
+		time.Sleep(d)
+	}
+}
+
 // pass carries one stream both ways until one end closes.
 func (tap *Tap) pass(c net.Conn, target string) {
 	defer c.Close()
@@ -101,7 +113,14 @@ func (tap *Tap) pass(c net.Conn, target string) {
 	back := make(chan struct{})
 	go func() {
 		defer close(back)
-		io.Copy(c, to)
+		b := make([]byte, 32<<10)
+		for {
+			n, err := to.Read(b)
+			tap.wait()
+			if _, sent := c.Write(b[:n]); err != nil || sent != nil {
+				break
+			}
+		}
 		c.Close()
 	}()
 	var heard []byte
@@ -109,6 +128,7 @@ func (tap *Tap) pass(c net.Conn, target string) {
 	for {
 		n, err := c.Read(b)
 		heard = append(heard, b[:n]...)
+		tap.wait()
 		if err != nil {
 			break
 		}

@@ -43,6 +43,39 @@ func TestTable_Commands(t *testing.T) {
 		n.fails(exitData, []string{"paper"}, "table", "create", "x", "--type", "paper")
 		n.fails(exitUsage, []string{"want: postraft table create NAME"}, "table", "create")
 	})
+	t.Run("set", func(t *testing.T) {
+		n := n.cli.in(t)
+		n.ok("table", "create", "cache", "--expire-after", "37d", "--max-entries", "2")
+		for _, k := range []string{"a", "b", "c"} {
+			n.ok("put", "cache", k, "v")
+		}
+		want := map[string]any{"max_entries": 2.0, "expire_after_ms": 37 * 86400e3, "write_deadline_ms": 0.0, "max_staleness_ms": 0.0}
+		if got := n.object("table", "info", "cache"); !reflect.DeepEqual(got["settings"], want) || got["entries"] != 2.0 || got["evicted"] != 1.0 {
+			t.Errorf("table info --json: %v", got)
+		}
+		if out := n.ok("table", "info", "cache"); !strings.Contains(out, "write deadline  100ms (not set)\n") || !strings.Contains(out, "expire after    37d\n") {
+			t.Errorf("table info: %q", out)
+		}
+		if out := n.ok("table", "set", "cache", "--max-entries", "off", "--write-deadline", "1s", "--max-staleness", "2w"); out != "table           cache\nexpire after    37d\nexpired         0\nevicted         1\nwrite deadline  1s\nmax staleness   14d\n" {
+			t.Errorf("table set: %q", out)
+		}
+		if got := n.object("table", "set", "cache", "--write-deadline", "off"); got["index"] == nil {
+			t.Errorf("table set --json: %v", got)
+		}
+		file := filepath.Join(t.TempDir(), "snapshot")
+		n.ok("snapshot", "save", file)
+		n.ok("table", "drop", "cache")
+		n.ok("snapshot", "restore", file, "--table", "cache")
+		if out := n.ok("table", "info", "cache"); !strings.Contains(out, "max staleness   14d\n") {
+			t.Errorf("table info after a restore: %q", out)
+		}
+		n.fails(exitUsage, []string{"nothing to set"}, "table", "set", "cache")
+		n.fails(exitUsage, []string{"--expire-after", "90s"}, "table", "set", "cache", "--expire-after", "7")
+		n.fails(exitData, []string{"10ms to 5s"}, "table", "set", "cache", "--write-deadline", "1m")
+		n.fails(exitNotFound, []string{"no such raft table"}, "table", "set", "nosuch", "--max-entries", "1")
+		n.fails(exitData, []string{"max-staleness only"}, "table", "create", "rules", "--type", "pcre", "--max-entries", "1")
+		n.ok("table", "drop", "cache")
+	})
 	t.Run("put, get, delete", func(t *testing.T) {
 		n := n.cli.in(t)
 		n.ok("put", "made", "Info@Example.COM", "a value")

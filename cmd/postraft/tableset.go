@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"postraft/dict"
 	"postraft/ops"
-	"time"
 )
 
 // settingFlags registers the flags of a table's settings. change holds those that were given.
@@ -35,7 +35,10 @@ func settingFlags(f *pflag.FlagSet, change *dict.SettingsChange) {
 	} {
 		f.Var(&setting{"DURATION", func(text string) (func(), error) {
 			v, err := dict.ParseDuration(text)
-			return func() { *d.to = &v }, err
+			if err != nil {
+				return nil, errors.New("want a duration such as 100ms, 90s, 12h or 7d, or off")
+			}
+			return func() { *d.to = &v }, nil
 		}, nil}, d.name, d.usage)
 	}
 }
