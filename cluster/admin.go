@@ -306,7 +306,8 @@ func (n *Node) SaveSnapshot(ctx context.Context, w io.Writer) error {
 
 // RestoreSnapshot reads a snapshot to its end, verifies all of it, and then puts its tables in place on all
 // nodes in one step. With names it restores these tables and leaves the others; without, the cluster has
-// the tables of the snapshot and no others afterwards. A table that has no settings in the snapshot keeps its own. It returns the names of the restored tables.
+// the tables of the snapshot and no others afterwards. A table that has no settings in the snapshot keeps its own. It
+// returns the names of the restored tables.
 func (n *Node) RestoreSnapshot(ctx context.Context, r io.Reader, names []string) ([]string, error) {
 	s, err := fsm.ReadSnapshot(r)
 	if err != nil {

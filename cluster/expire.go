@@ -13,8 +13,8 @@ const (
 	// expireEvery is how often a leader looks whether time has to be told to a table, or something is due.
 	expireEvery = 500 * time.Millisecond
 
-	// A table that is not empty is told the time at least so often, and else each 64th part of its expire-after.
-	// More than that, and what has passed since, no change of leaders loses.
+	// A table that is not empty is told the time each 64th part of its expire-after, and at least so often. No change of
+	// leaders loses more than one such part.
 	tellTimeEvery = 10 * time.Minute
 )
 
