@@ -31,7 +31,7 @@ func (a Answer) JSON() *string {
 // An Agent holds the raft tables: an *ops.Client.
 type Agent interface {
 	Tables(ctx context.Context) ([]ops.TableInfo, error)
-	CreateTable(ctx context.Context, name, typ string) error
+	CreateTable(ctx context.Context, name, typ string, settings dict.Settings) error
 	Import(ctx context.Context, name string, opts ops.ImportOptions, entries iter.Seq2[[]byte, []byte]) (ops.ImportResult, error)
 
 	// Lookup returns the values of keys, in their order.

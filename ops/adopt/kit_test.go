@@ -88,7 +88,7 @@ func (a *fakeAgent) Tables(context.Context) (all []ops.TableInfo, err error) {
 	return all, nil
 }
 
-func (a *fakeAgent) CreateTable(_ context.Context, name, typ string) error {
+func (a *fakeAgent) CreateTable(_ context.Context, name, typ string, _ dict.Settings) error {
 	a.tables[name] = &fakeTable{typ: typ}
 	return nil
 }

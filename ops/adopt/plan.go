@@ -390,6 +390,10 @@ func (p *Plan) Look(ctx context.Context, agent Agent) error {
 	return nil
 }
 
+// cacheLife is the expire-after of caches: longer than Postfix keeps any entry of them unless told otherwise
+// (smtp_sasl_auth_cache_time is 90 days).
+const cacheLife = 92 * dict.Day
+
 // Import makes the raft tables, after Look. A raft table that holds something else refuses all of them, unless the
 // operator wants it replaced.
 func (p *Plan) Import(ctx context.Context, agent Agent) error {
@@ -408,7 +412,7 @@ func (p *Plan) Import(ctx context.Context, agent Agent) error {
 		var err error
 		switch {
 		case t.Cache && t.State == Absent:
-			err = agent.CreateTable(ctx, t.Raft, dict.TypeHash)
+			err = agent.CreateTable(ctx, t.Raft, dict.TypeHash, dict.Settings{ExpireAfter: cacheLife})
 		case !t.Cache:
 			t.Counts, err = agent.Import(ctx, t.Raft, ops.ImportOptions{Type: t.Source.Type}, t.Source.all)
 		}
