@@ -27,23 +27,24 @@ var (
 const (
 	deltaBytes    = 128 << 10 // a change up to this size is one conditional log entry
 	deltaOps      = 2000
+	deltaShare    = 2         // a larger one travels alone while the whole table is more than so many times as large
 	chunkBytes    = 128 << 10 // of a staged load, in one log entry
 	deltaAttempts = 4
 )
 
 // CreateTable makes an empty table. One that is there already is an ErrExists.
 func (n *Node) CreateTable(ctx context.Context, name, typ string, settings dict.Settings) error {
-	return n.create(ctx, &fsm.Create{Name: name, Type: typ, MustNotExist: true, Settings: settings})
+	return n.create(ctx, &fsm.Create{Name: name, Type: typ, MustNotExist: true, Settings: settings}, fsm.WayCommand)
 }
 
-func (n *Node) create(ctx context.Context, c *fsm.Create) error {
+func (n *Node) create(ctx context.Context, c *fsm.Create, way fsm.Way) error {
 	if err := errors.Join(dict.CheckTableName(c.Name), dict.CheckTableType(c.Type)); err != nil {
 		return err
 	}
 	if err := c.Settings.Check(c.Type); err != nil {
 		return err
 	}
-	r, err := n.apply(ctx, &fsm.Command{Create: c})
+	r, err := n.apply(ctx, &fsm.Command{Origin: fsm.Origin{Way: way}, Create: c})
 	if err != nil {
 		return fmt.Errorf("create table %s: %w", c.Name, err)
 	}
@@ -52,7 +53,7 @@ func (n *Node) create(ctx context.Context, c *fsm.Create) error {
 
 // DropTable removes a table.
 func (n *Node) DropTable(ctx context.Context, name string) error {
-	r, err := n.apply(ctx, &fsm.Command{Drop: &fsm.Drop{Name: name}})
+	r, err := n.apply(ctx, &fsm.Command{Origin: fsm.Origin{Way: fsm.WayCommand}, Drop: &fsm.Drop{Name: name}})
 	if err != nil {
 		return fmt.Errorf("drop table %s: %w", name, err)
 	}
@@ -82,6 +83,12 @@ type ImportOptions struct {
 	// is an ErrTooMuch. 0 is without a limit.
 	MaxChange float64
 
+	// Digest is that of the entries, where it is known before they are: a table that has it already is left alone
+	// without reading them.
+	Digest *packed.Digest
+
+	Way fsm.Way // for the history; none is fsm.WayImport
+
 	settings dict.Settings // of a table that is not there yet
 }
 
@@ -89,6 +96,7 @@ type ImportOptions struct {
 type ImportResult struct {
 	Added, Changed, Removed, Unchanged int
 	Version                            uint64 // of the table afterwards
+	Was                                uint64 // and before, 0 where there was none
 }
 
 // Import makes a table equal to entries, which ascend strictly by key, or with Merge adds them to it. Every
@@ -96,14 +104,27 @@ type ImportResult struct {
 // nothing differs nothing is written. It holds a packed copy of the entries while it works. Entries that break
 // off must end ctx before they stop.
 //
-// A small difference travels as one conditional entry. A large one is staged: the whole table goes out in
-// chunks, invisible, and one more entry puts it in place.
+// A small difference travels as one conditional entry. A large one is staged: it goes out in chunks, invisible, and
+// one more entry puts it in place; or the whole table does, where that is not much more, where the table is new or
+// has rules, or where others keep writing to it. A leader that is lost meanwhile holds it up, and what was sent stays
+// sent.
 func (n *Node) Import(ctx context.Context, name string, opts ImportOptions, entries iter.Seq2[[]byte, []byte]) (ImportResult, error) {
 	if opts.Type == "" {
 		opts.Type = dict.TypeHash
 	}
+	if opts.Way == fsm.WayUnknown {
+		opts.Way = fsm.WayImport
+	}
 	if err := errors.Join(dict.CheckTableName(name), dict.CheckTableType(opts.Type)); err != nil {
 		return ImportResult{}, err
+	}
+	if opts.Digest != nil {
+		if err := n.ReadIndex(ctx); err != nil {
+			return ImportResult{}, fmt.Errorf("import into table %s: %w", name, err)
+		}
+		if t, ok := n.fsm.State().Table(name); ok && t.Type == opts.Type && t.Digest() == *opts.Digest {
+			return ImportResult{Unchanged: t.Len(), Version: t.Version, Was: t.Version}, nil
+		}
 	}
 	next, err := packed.Build(entries)
 	if err != nil {
@@ -132,13 +153,12 @@ func (n *Node) Import(ctx context.Context, name string, opts ImportOptions, entr
 			loads[0].settings = opts.settings
 		}
 		next = nil // stage lets go of it as it sends it
-		err = n.stage(ctx, loads, opts.Merge, false)
+		var r fsm.Result
+		r, err = n.stage(ctx, loads, opts.Way, fsm.StageCommit{Merge: opts.Merge})
+		result.Version, result.Was = r.Index, r.Was
 	}
 	if err != nil {
 		return ImportResult{}, fmt.Errorf("import into table %s: %w", name, err)
-	}
-	if t, ok := n.fsm.State().Table(name); ok {
-		result.Version = t.Version
 	}
 	return result, nil
 }
@@ -155,8 +175,8 @@ func (o ImportOptions) check(result ImportResult, entries int) error {
 	return fmt.Errorf("%w: %d of %d entries would be changed and %d removed, and %g %% may be", ErrTooMuch, result.Changed, entries, result.Removed, o.MaxChange)
 }
 
-// importDelta imports what fits into one entry, on condition that the table is what it was compared with. The
-// error is errConflict when it is not, errLarge when the difference does not fit.
+// importDelta imports a difference that is sent by itself, on condition that the table is what it was compared with.
+// The error is errConflict when it is not, errLarge when the whole table is to be sent instead.
 func (n *Node) importDelta(ctx context.Context, name string, opts ImportOptions, next *packed.Table) (ImportResult, error) {
 	if err := n.ReadIndex(ctx); err != nil {
 		return ImportResult{}, err
@@ -169,42 +189,85 @@ func (n *Node) importDelta(ctx context.Context, name string, opts ImportOptions,
 		}
 		old = table.Table
 	}
-	result, ops, fits := compare(name, old, next, opts.Merge)
+	result, ops, size := compare(name, opts, old, next)
+	if exists {
+		result.Version, result.Was = table.Version, table.Version
+	}
 	switch {
 	case opts.check(result, lenOf(old)) != nil:
 		return result, opts.check(result, lenOf(old))
 	case exists && result.Added > 0 && table.Settings.MaxEntries > 0 && int64(lenOf(old)+result.Added-result.Removed) > table.Settings.MaxEntries:
 		return result, fmt.Errorf("%w: it would have %d entries, and its max-entries is %d", ErrRefused, lenOf(old)+result.Added-result.Removed, table.Settings.MaxEntries)
-	case opts.DryRun:
+	case opts.DryRun, exists && size == 0:
 		return result, nil
-	case !fits, dict.IsPattern(opts.Type) && len(ops) > 0: // rules are replaced as a whole, never one by one
+	case !exists, dict.IsPattern(opts.Type): // no reader may see a new table empty, nor some of the new rules
 		return result, errLarge
-	case !exists:
-		if err := n.create(ctx, &fsm.Create{Name: name, Type: opts.Type, Settings: opts.settings}); err != nil {
-			return result, err
-		}
-		if table, exists = n.fsm.State().Table(name); !exists || table.Len() > 0 {
-			return result, errConflict
-		}
-	}
-	if len(ops) == 0 {
-		return result, nil
+	case ops == nil && int64(size) > next.Bytes()/deltaShare:
+		return result, errLarge
+	case ops == nil:
+		return n.importChanges(ctx, name, opts, table, next, result)
 	}
 	r, err := n.apply(ctx, &fsm.Command{Write: &fsm.Write{Ops: ops, IfTable: name, IfVersion: table.Version}})
 	if err != nil {
 		return result, err
 	}
-	return result, n.statusError(name, r)
+	result.Version = r.Index
+	return result, conflictIfGone(n.statusError(name, r))
 }
 
-// compare counts what an import changes, and lists the changes as long as they fit into one entry.
-func compare(name string, old, next *packed.Table, merge bool) (result ImportResult, ops []fsm.Op, fits bool) {
-	size := 0
-	fits = true
+// conflictIfGone makes a table that was dropped since it was compared one that has changed.
+func conflictIfGone(err error) error {
+	if errors.Is(err, dict.ErrNoTable) {
+		return errConflict
+	}
+	return err
+}
+
+// importChanges stages the difference between a table and next, and nothing else.
+func (n *Node) importChanges(ctx context.Context, name string, opts ImportOptions, table *fsm.Table, next *packed.Table, result ImportResult) (ImportResult, error) {
+	leader, address, _ := n.leaderWatch()
+	status, err := n.statusOf(ctx, leader, address)
+	if err != nil || status.Common < fsm.DeltaLevel { // not known, or not to a server of the cluster
+		return result, errLarge
+	}
+	part := func(removed bool) (*packed.Table, error) {
+		return packed.Build(func(yield func(k, v []byte) bool) {
+			for c := range fsm.Diff(table.Table, next) {
+				if (c.New == nil) == removed && !yield(c.Key, c.New) {
+					return
+				}
+			}
+		})
+	}
+	changed, err := part(false)
+	if err != nil {
+		return result, err
+	}
+	loads := []load{{name: name, typ: opts.Type, table: changed}}
+	if result.Removed > 0 {
+		removed, err := part(true)
+		if err != nil {
+			return result, err
+		}
+		loads = append(loads, load{name: name, typ: opts.Type, table: removed})
+	}
+	r, err := n.stage(ctx, loads, opts.Way, fsm.StageCommit{Delta: &fsm.StageDelta{IfVersion: table.Version}})
+	result.Version = r.Index
+	return result, conflictIfGone(err)
+}
+
+// compare counts what an import changes, and in bytes of keys and values. It lists the changes if they fit into one
+// entry.
+func compare(name string, opts ImportOptions, old, next *packed.Table) (result ImportResult, ops []fsm.Op, size int) {
+	if old != nil && old.Digest() == next.Digest() {
+		result.Unchanged = next.Len()
+		return result, nil, 0
+	}
+	fits := true
 	for c := range fsm.Diff(old, next) {
-		op := fsm.Op{Kind: fsm.OpUpdate, Table: name, Key: c.Key, Value: c.New}
+		op := fsm.Op{Kind: fsm.OpUpdate, Way: opts.Way, Table: name, Key: c.Key, Value: c.New}
 		switch {
-		case c.New == nil && merge:
+		case c.New == nil && opts.Merge:
 			continue
 		case c.New == nil:
 			result.Removed++
@@ -222,7 +285,7 @@ func compare(name string, old, next *packed.Table, merge bool) (result ImportRes
 		}
 	}
 	result.Unchanged = next.Len() - result.Added - result.Changed
-	return result, ops, fits
+	return result, ops, size
 }
 
 // A load is a table to be put in place.
@@ -232,19 +295,18 @@ type load struct {
 	settings  dict.Settings // none: those that the table has
 }
 
-// stage sends tables aside in chunks and puts all of them in place with one entry. When ctx ends first, or
-// anything fails, the tables stay as they were. It takes loads over, and lets go of each block that is on its
-// way, so that a large table is not held twice.
-func (n *Node) stage(ctx context.Context, loads []load, merge, only bool) (err error) {
-	commit := &fsm.StageCommit{Merge: merge, Only: only}
+// stage sends tables aside in chunks and puts all of them in place with one entry, as commit says; with its Delta the
+// second one, if there is one, holds what goes. When ctx ends first, or anything fails, the tables stay as they were.
+// It takes loads over, and lets go of each block that is on its way, so that a large table is not held twice.
+func (n *Node) stage(ctx context.Context, loads []load, way fsm.Way, commit fsm.StageCommit) (r fsm.Result, err error) {
+	var ids []fsm.ID
 	defer func() {
 		if err != nil && !errors.Is(err, dict.ErrUnknownOutcome) {
-			n.abort(commit.IDs)
+			n.abort(ids)
 		}
 	}()
 	do := func(table string, c *fsm.Command) error {
-		r, err := n.apply(ctx, c)
-		if err != nil {
+		if r, err = n.apply(ctx, c); err != nil {
 			return err
 		}
 		return n.statusError(table, r)
@@ -256,9 +318,9 @@ func (n *Node) stage(ctx context.Context, loads []load, merge, only bool) (err e
 		var id fsm.ID
 		rand.Read(id[:])
 		if err := do(l.name, &fsm.Command{Begin: &fsm.StageBegin{ID: id, Table: l.name, Type: l.typ, Settings: l.settings}}); err != nil {
-			return err
+			return r, err
 		}
-		commit.IDs = append(commit.IDs, id)
+		ids = append(ids, id)
 		chunk := &fsm.StageChunk{ID: id, Number: 1}
 		size := 0
 		for j, b := range blocks {
@@ -268,17 +330,26 @@ func (n *Node) stage(ctx context.Context, loads []load, merge, only bool) (err e
 				continue
 			}
 			if err := do(l.name, &fsm.Command{Chunk: chunk}); err != nil {
-				return err
+				return r, err
 			}
 			chunk, size = &fsm.StageChunk{ID: id, Number: chunk.Number + 1}, 0
 		}
 		if size > 0 {
 			if err := do(l.name, &fsm.Command{Chunk: chunk}); err != nil {
-				return err
+				return r, err
 			}
 		}
 	}
-	return do("", &fsm.Command{Commit: commit})
+	commit.IDs = ids
+	if commit.Delta != nil && len(ids) == 2 {
+		commit.IDs, commit.Delta.Gone = ids[:1], ids[1]
+	}
+	name := ""
+	if len(loads) > 0 {
+		name = loads[0].name
+	}
+	err = do(name, &fsm.Command{Origin: fsm.Origin{Way: way}, Commit: &commit})
+	return r, err
 }
 
 // abort ends stages whose load has failed. Where it fails too, the leader ends them after a while.
@@ -328,7 +399,7 @@ func (n *Node) RestoreSnapshot(ctx context.Context, r io.Reader, names []string)
 		}
 		loads = append(loads, load{name, t.Type, t.Table, t.Settings})
 	}
-	if err := n.stage(ctx, loads, false, only); err != nil {
+	if _, err := n.stage(ctx, loads, fsm.WayRestore, fsm.StageCommit{Only: only}); err != nil {
 		return nil, fmt.Errorf("restore snapshot: %w", err)
 	}
 	return names, nil

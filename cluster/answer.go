@@ -8,14 +8,18 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-
-	"postraft/fsm"
 )
 
 // errOtherNode says that another node than the one that was asked for has the address.
 var errOtherNode = errors.New("another node")
 
 var errLeaderChanged = errors.New("another leader was heard of")
+
+// statusQuestion is what a leader tells who may lead next when it asks how they do; other nodes ask without it, and
+// older ones know nothing of it.
+type statusQuestion struct {
+	Levels map[string]int `json:"levels,omitempty"` // of the servers, by id
+}
 
 // peerStatus is what a node tells another one.
 type peerStatus struct {
@@ -26,6 +30,7 @@ type peerStatus struct {
 	LastLogIndex uint64 `json:"last_log_index,omitempty"`
 	Version      string `json:"version,omitempty"`
 	Level        int    `json:"level,omitempty"`    // of commands; a node that does not know of levels is of the first
+	Common       int    `json:"common,omitempty"`   // of a leader: what surely all servers of the cluster can carry out
 	Received     uint64 `json:"received,omitempty"` // bytes of snapshots, its own too
 	Disk         string `json:"disk,omitempty"`     // why the node cannot write
 
@@ -37,6 +42,9 @@ func (n *Node) peerStatus() peerStatus {
 	s := peerStatus{ID: n.id, Formed: n.formed(), Leaving: n.leaving.Load(), AppliedIndex: n.fsm.State().Index, Version: n.cfg.Version, Level: n.cfg.CommandLevel, Received: n.received.Load(), Life: n.life, Uptime: time.Since(n.began)}
 	s.LastLogIndex, _ = n.stores.Log.Added()
 	s.LastLogIndex = max(s.LastLogIndex, s.AppliedIndex) // a snapshot leaves the log empty
+	if n.leadFrom.Load() != nil {
+		s.Common = n.commonLevel()
+	}
 	if err := n.diskError(); err != nil {
 		s.Disk = err.Error()
 	}
@@ -70,7 +78,7 @@ func (n *Node) request(ctx context.Context, from string, kind byte, payload []by
 	switch kind {
 	case askPropose:
 		// In the log it would end this node, and every other one that cannot read it.
-		if err := fsm.CheckCommand(payload); err != nil {
+		if err := n.readable(payload); err != nil {
 			return nil, fmt.Errorf("%w: the leader %s cannot carry it out: %w", ErrRefused, n.cfg.Name, err)
 		}
 		at, err := n.proposer.propose(ctx, payload)
@@ -79,6 +87,10 @@ func (n *Node) request(ctx context.Context, from string, kind byte, payload []by
 		at, err := n.leaderReadIndex(ctx)
 		return at.encode(), err
 	case askStatus:
+		var q statusQuestion
+		if json.Unmarshal(payload, &q) == nil {
+			n.learnLevels(q.Levels)
+		}
 		return json.Marshal(n.peerStatus())
 	case askPledge:
 		var p pledge
@@ -119,13 +131,17 @@ func (n *Node) request(ctx context.Context, from string, kind byte, payload []by
 
 // statusOf asks the node at address who it is, and believes only what it has proved.
 func (n *Node) statusOf(ctx context.Context, id, address string) (peerStatus, error) {
+	return n.askStatus(ctx, id, address, statusQuestion{})
+}
+
+func (n *Node) askStatus(ctx context.Context, id, address string, q statusQuestion) (peerStatus, error) {
 	var s peerStatus
 	if id == n.id {
 		return n.peerStatus(), nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	if err := n.peers.askJSON(ctx, address+"#"+id, askStatus, struct{}{}, &s); err != nil {
+	if err := n.peers.askJSON(ctx, address+"#"+id, askStatus, q, &s); err != nil {
 		return s, err
 	}
 	if s.ID != id {

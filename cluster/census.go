@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -54,7 +55,15 @@ func (n *Node) takeCensus(ctx context.Context) {
 	for ctx.Err() == nil {
 		servers := n.serverAddresses()
 		n.census.meet(servers)
-		n.census.ask(ctx, servers, n.statusOf, n.raft.CommitIndex())
+		levels, voters := n.serverLevels(), n.voters()
+		n.census.ask(ctx, servers, func(ctx context.Context, id, address string) (peerStatus, error) {
+			var q statusQuestion
+			if slices.Contains(voters, id) {
+				q.Levels = levels
+			}
+			return n.askStatus(ctx, id, address, q)
+		}, n.raft.CommitIndex())
+		n.learnLevels(n.serverLevels())
 		n.unstick(ctx, servers)
 		select {
 		case <-time.After(censusEvery * time.Duration(1+len(servers)/50)):

@@ -48,6 +48,7 @@ type Node struct {
 	writer    *writer
 	proposer  *proposer
 	census    census
+	levels    levels
 	events    events
 	alarms    alarms
 	restores  restores

@@ -149,8 +149,18 @@ func (p *proposer) entry(batch []*proposal) []byte {
 		size += len(pr.command) + 8
 	}
 	entry := fsm.AppendEntry(make([]byte, 0, size))
+	named, asked := false, false
 	for _, pr := range batch {
-		entry = fsm.AppendCommand(entry, pr.command)
+		command := pr.command
+		if fsm.HasOrigin(command) {
+			if !asked {
+				named, asked = p.n.commonLevel() >= fsm.OriginLevel, true
+			}
+			if !named { // it would end a server that was not upgraded yet
+				command = fsm.WithoutOrigin(command)
+			}
+		}
+		entry = fsm.AppendCommand(entry, command)
 	}
 	return entry
 }

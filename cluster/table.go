@@ -16,6 +16,7 @@ import (
 type Table struct {
 	n    *Node
 	name string
+	way  fsm.Way
 }
 
 var (
@@ -25,7 +26,10 @@ var (
 )
 
 // Table returns the handle of a raft table. It never waits.
-func (n *Node) Table(name string) *Table { return &Table{n, name} }
+func (n *Node) Table(name string) *Table { return &Table{n: n, name: name} }
+
+// By returns the handle for changes that are made in this way, which the history will say.
+func (t *Table) By(way fsm.Way) *Table { return &Table{t.n, t.name, way} }
 
 // Lookup implements dict.Reader. It takes no lock and, unless it fails, does not allocate.
 func (t *Table) Lookup(key []byte) (value []byte, found bool, err error) {
@@ -84,7 +88,7 @@ func (t *Table) Update(ctx context.Context, key, value []byte) error {
 	if err := t.writable(); err != nil {
 		return err
 	}
-	_, err := t.op(ctx, fsm.Op{Kind: fsm.OpUpdate, Table: t.name, Key: key, Value: value})
+	_, err := t.op(ctx, fsm.Op{Kind: fsm.OpUpdate, Way: t.way, Table: t.name, Key: key, Value: value})
 	return err
 }
 
@@ -93,7 +97,7 @@ func (t *Table) Delete(ctx context.Context, key []byte) (found bool, err error) 
 	if err := t.writable(); err != nil {
 		return false, err
 	}
-	status, err := t.op(ctx, fsm.Op{Kind: fsm.OpDelete, Table: t.name, Key: key})
+	status, err := t.op(ctx, fsm.Op{Kind: fsm.OpDelete, Way: t.way, Table: t.name, Key: key})
 	return err == nil && status == fsm.OpDone, err
 }
 
@@ -105,7 +109,7 @@ func (t *Table) DeleteIf(ctx context.Context, key, seen []byte) (found bool, err
 		return true, nil
 	}
 	r, err := t.n.writer.do(ctx, &write{
-		command: &fsm.Command{DeleteIf: &fsm.DeleteIf{Table: t.name, Key: bytes.Clone(key), Value: bytes.Clone(seen)}},
+		command: &fsm.Command{Origin: fsm.Origin{Way: t.way}, DeleteIf: &fsm.DeleteIf{Table: t.name, Key: bytes.Clone(key), Value: bytes.Clone(seen)}},
 		size:    len(t.name) + len(key) + len(seen) + opOverhead,
 	})
 	switch {
@@ -147,7 +151,7 @@ func (t *Table) op(ctx context.Context, op fsm.Op) (fsm.OpStatus, error) {
 
 // Create makes an empty table of fixed keys unless the table is there.
 func (t *Table) Create(ctx context.Context) error {
-	return t.n.create(ctx, &fsm.Create{Name: t.name, Type: dict.TypeHash})
+	return t.n.create(ctx, &fsm.Create{Name: t.name, Type: dict.TypeHash}, t.way)
 }
 
 // apply carries a command other than a write through the leader and returns what became of it.

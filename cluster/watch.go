@@ -16,9 +16,10 @@ var ErrForgotten = errors.New("not in this node's history any more")
 
 // An Event is one change of one entry of a table.
 type Event struct {
-	Index    uint64
-	Time     time.Time // by the clock of the leader of that time; zero where it is not known
-	Whole    bool      // it came with a load of the whole table, or its end
+	Index uint64
+	Time  time.Time // by the clock of the leader of that time; zero where it is not known
+	Whole bool      // it came with a load of the whole table, or its end
+	fsm.Origin
 	Key      []byte
 	Old, New []byte // nil where there is no entry
 }
@@ -86,7 +87,7 @@ func recorded(records []fsm.Record, until uint64, yield func(Event) error) (err 
 			return nil
 		}
 		r.Changes(func(c fsm.Change) bool {
-			err = yield(Event{r.Index, r.Time, r.Whole, c.Key, c.Old, c.New})
+			err = yield(Event{r.Index, r.Time, r.Whole, r.Origin, c.Key, c.Old, c.New})
 			return err == nil
 		})
 		if err != nil {
@@ -121,7 +122,7 @@ func (n *Node) KeyHistory(table string, key []byte) (list []Event, begin uint64,
 	records, begin := n.fsm.History().Since(table, 0)
 	for i := range records {
 		r := &records[i]
-		e := Event{Index: r.Index, Time: r.Time, Whole: r.Whole, Key: key}
+		e := Event{Index: r.Index, Time: r.Time, Whole: r.Whole, Origin: r.Origin, Key: key}
 		if !r.Whole {
 			if string(r.Key) != string(key) {
 				continue
@@ -170,5 +171,5 @@ func (n *Node) RestoreVersion(ctx context.Context, table string, index uint64) (
 	if was == nil {
 		return ImportResult{}, fmt.Errorf("restore table %s at %d: %w: there was no such table", table, index, ErrRefused)
 	}
-	return n.Import(ctx, table, ImportOptions{Type: was.Type, settings: was.Settings}, was.All())
+	return n.Import(ctx, table, ImportOptions{Type: was.Type, settings: was.Settings, Way: fsm.WayRestore}, was.All())
 }

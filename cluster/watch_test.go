@@ -131,7 +131,7 @@ func TestNode_RestoreVersion(t *testing.T) {
 	for _, e := range list {
 		seen = append(seen, show(e))
 	}
-	if want := []string{"goes >1 false", "goes 1> false", "goes >1 false"}; !slices.Equal(seen, want) {
+	if want := []string{"goes >1 false", "goes 1> false", "goes >1 true"}; !slices.Equal(seen, want) {
 		t.Errorf("history %q, want %q", seen, want)
 	}
 	if _, err := n.RestoreVersion(t.Context(), "t", 1); !errors.Is(err, cluster.ErrRefused) {

@@ -24,7 +24,7 @@ const (
 const (
 	askPropose   = 1 // encoded command; answer: position
 	askReadIndex = 2 // nothing; answer: position
-	askStatus    = 3 // nothing; answer: JSON peerStatus
+	askStatus    = 3 // JSON statusQuestion; answer: JSON peerStatus
 	askPledge    = 4 // JSON pledge; answer: nothing
 	askRemove    = 5 // JSON removal; answer: nothing
 	askTransfer  = 6 // JSON transfer; answer: nothing

@@ -26,7 +26,7 @@ const (
 // A write is one caller's change, waiting for its turn or under way.
 type write struct {
 	ops      []fsm.Op     // either these
-	command  *fsm.Command // or this, which goes alone
+	command  *fsm.Command // or this, which goes alone; the writer adds its ID and the node of its Origin
 	size     int
 	deadline time.Time
 	done     chan struct{} // closed when result and err are set
@@ -43,6 +43,10 @@ type writer struct {
 	session fsm.ID
 	seq     uint64
 	wake    chan struct{}
+
+	// plainFor is closed with the leadership of a leader that cannot read where changes come from. The goroutine of
+	// run has it.
+	plainFor <-chan struct{}
 
 	mu      sync.Mutex
 	waiting []*write
@@ -189,7 +193,7 @@ func (w *writer) carry(batch []*write) {
 
 // begin marks a batch as submitted and returns those of its writes whose callers still wait, with the command
 // that carries them. The others were told that their writes did not happen, so they must not.
-func (w *writer) begin(batch []*write, id fsm.WriteID) (live []*write, encoded []byte) {
+func (w *writer) begin(batch []*write, id fsm.WriteID, named bool) (live []*write, encoded []byte) {
 	command := &fsm.Command{ID: id, Write: &fsm.Write{}}
 	w.mu.Lock()
 	for _, wr := range batch {
@@ -206,6 +210,12 @@ func (w *writer) begin(batch []*write, id fsm.WriteID) (live []*write, encoded [
 		}
 	}
 	w.mu.Unlock()
+	if ops := command.Write; ops != nil && len(ops.Ops) > 0 {
+		command.Origin.Way = ops.Ops[0].Way
+	}
+	if named {
+		command.Origin.Node = w.n.cfg.Name
+	}
 	return live, fsm.EncodeCommand(nil, command)
 }
 
@@ -213,6 +223,7 @@ func (w *writer) begin(batch []*write, id fsm.WriteID) (live []*write, encoded [
 func (w *writer) submit(ctx context.Context, batch []*write, id fsm.WriteID) ([]*write, fsm.Result, error) {
 	n := w.n
 	var encoded []byte
+	var plain <-chan struct{} // as w.plainFor, while it is not known to be that
 	tried := false
 	for {
 		// An attempt that seemed to fail may have been committed and have reached this node.
@@ -231,13 +242,17 @@ func (w *writer) submit(ctx context.Context, batch []*write, id fsm.WriteID) ([]
 			}
 		}
 		if !tried {
-			if batch, encoded = w.begin(batch, id); len(batch) == 0 {
+			named := n.cfg.CommandLevel >= fsm.OriginLevel && changed != w.plainFor && changed != plain
+			if batch, encoded = w.begin(batch, id, named); len(batch) == 0 {
 				return nil, fsm.Result{}, nil
 			}
 		}
 		at, err := n.proposeAt(ctx, changed, leader, address, encoded)
 		switch {
 		case err == nil:
+			if changed == plain {
+				w.plainFor = plain
+			}
 			if err := n.reach(ctx, at); err != nil {
 				return batch, fsm.Result{}, err
 			}
@@ -249,6 +264,12 @@ func (w *writer) submit(ctx context.Context, batch []*write, id fsm.WriteID) ([]
 			if !tried {
 				w.unsubmit(batch)
 			}
+		case errors.Is(err, ErrRefused) && fsm.HasOrigin(encoded): // perhaps by a leader that was not upgraded yet
+			plain, encoded = changed, fsm.WithoutOrigin(encoded)
+			if !tried {
+				w.unsubmit(batch)
+			}
+			continue
 		case errors.Is(err, ErrRefused) && !tried:
 			w.unsubmit(batch)
 			return batch, fsm.Result{}, err

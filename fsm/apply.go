@@ -48,6 +48,7 @@ type Result struct {
 	Ops    []OpStatus // of a Write, one for each Op
 	Text   string     // of Refused
 	Index  uint64     // of the entry that applied it
+	Was    uint64     `json:",omitempty"` // of a StageCommit: the version before of the first table, 0 where there was none
 }
 
 // A session remembers the last command of one life of one node.
@@ -75,6 +76,7 @@ type apply struct {
 	editors     map[string]*editor
 	doubt       *doubt
 	time        time.Time // of the entry
+	origin      Origin    // of the command
 	records     []Record  // for the history
 }
 
@@ -160,6 +162,7 @@ func (a *apply) newSession(id ID) *session {
 }
 
 func (a *apply) body(c *Command) Result {
+	a.origin = c.Origin
 	if c.Write != nil {
 		return a.write(c.Write)
 	}
@@ -249,7 +252,7 @@ func (a *apply) deleteIf(c *DeleteIf) OpStatus {
 			return OpChanged
 		}
 	}
-	return a.op(&Op{Kind: OpDelete, Table: c.Table, Key: c.Key})
+	return a.op(&Op{Kind: OpDelete, Way: a.origin.Way, Table: c.Table, Key: c.Key})
 }
 
 func (a *apply) create(c *Create) Result {
@@ -303,7 +306,7 @@ func (a *apply) stageChunk(c *StageChunk) Result {
 }
 
 // stageCommit puts all stages in place or none.
-func (a *apply) stageCommit(c *StageCommit) Result {
+func (a *apply) stageCommit(c *StageCommit) (r Result) {
 	for i, id := range c.IDs {
 		s, ok := a.f.stages[id]
 		if !ok || slices.Contains(c.IDs[:i], id) {
@@ -312,6 +315,15 @@ func (a *apply) stageCommit(c *StageCommit) Result {
 		if t, ok := a.tables[s.table]; ok && t.Type != s.typ {
 			return Result{Status: Exists, Text: fmt.Sprintf("table %s is of type %s", s.table, t.Type)}
 		}
+	}
+	if len(c.IDs) > 0 {
+		if t, ok := a.tables[a.f.stages[c.IDs[0]].table]; ok {
+			r.Was = t.Version
+		}
+	}
+	if c.Delta != nil {
+		r.Status = a.stageDelta(c)
+		return r
 	}
 	a.own()
 	before := a.tables
@@ -343,7 +355,53 @@ func (a *apply) stageCommit(c *StageCommit) Result {
 			}
 		}
 	}
-	return Result{}
+	return r
+}
+
+// stageDelta changes a table by what its stages hold.
+func (a *apply) stageDelta(c *StageCommit) Status {
+	if len(c.IDs) != 1 {
+		return NoStage
+	}
+	name := a.f.stages[c.IDs[0]].table
+	t, ok := a.tables[name]
+	switch {
+	case !ok:
+		return NoTable
+	case t.Version != c.Delta.IfVersion || t.Type != dict.TypeHash:
+		return Conflict
+	}
+	gone := &packed.Table{}
+	if c.Delta.Gone != (ID{}) {
+		s, ok := a.f.stages[c.Delta.Gone]
+		if !ok || s.table != name || c.Delta.Gone == c.IDs[0] {
+			return NoStage
+		}
+		gone = s.blocks.Table()
+		delete(a.f.stages, c.Delta.Gone)
+	}
+	next := a.f.stages[c.IDs[0]].blocks.Table()
+	delete(a.f.stages, c.IDs[0])
+	if next.Len()+gone.Len() > historyRecords { // the history would not hold them one by one
+		e := merge(t.Table, next).Edit()
+		for k := range gone.All() {
+			e.Delete(k)
+		}
+		after := newTable(e.Table(), t.Type, a.index)
+		after.settle(t.Settings, t)
+		a.wholeRecord(name, t, after)
+		a.own()
+		a.tables[name] = after
+		a.trim(name)
+		return Applied
+	}
+	for k, v := range next.All() {
+		a.op(&Op{Kind: OpUpdate, Way: a.origin.Way, Table: name, Key: k, Value: v})
+	}
+	for k := range gone.All() {
+		a.op(&Op{Kind: OpDelete, Way: a.origin.Way, Table: name, Key: k})
+	}
+	return Applied
 }
 
 // merge adds the entries of over to base, by the way that is shorter.

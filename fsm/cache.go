@@ -248,7 +248,7 @@ func (a *apply) trim(table string) {
 			break
 		}
 		value, had := e.Get(key)
-		a.entryRecord(&Op{Kind: OpDelete, Table: table, Key: key}, value, had)
+		a.entryRecord(&Op{Kind: OpDelete, Way: WayExpiry, Table: table, Key: key}, value, had)
 		e.Delete(key)
 		e.cache.gone(key)
 		e.version = a.index

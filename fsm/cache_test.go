@@ -154,7 +154,7 @@ func TestFSM_MaxEntries(t *testing.T) {
 	m.put("c", "w", "1")
 	m.wantKeys("c", "w x z, 0 expired, 1 evicted")
 	r := m.do(Command{Write: &Write{Ops: []Op{
-		{OpUpdate, "c", []byte("1"), []byte("v")}, {OpUpdate, "c", []byte("2"), []byte("v")}, {OpUpdate, "c", []byte("3"), []byte("v")}, {OpUpdate, "c", []byte("4"), []byte("v")},
+		{Kind: OpUpdate, Table: "c", Key: []byte("1"), Value: []byte("v")}, {Kind: OpUpdate, Table: "c", Key: []byte("2"), Value: []byte("v")}, {Kind: OpUpdate, Table: "c", Key: []byte("3"), Value: []byte("v")}, {Kind: OpUpdate, Table: "c", Key: []byte("4"), Value: []byte("v")},
 	}}})
 	if !slices.Equal(r.Ops, []OpStatus{OpDone, OpDone, OpDone, OpDone}) {
 		t.Fatalf("%+v", r)
@@ -410,7 +410,7 @@ func BenchmarkApply_Cache(b *testing.B) {
 			for i := uint64(1); b.Loop(); i++ {
 				w := &Write{}
 				for j := range 64 {
-					w.Ops = append(w.Ops, Op{OpUpdate, "t", fmt.Appendf(nil, "user%d@example.com", rand.IntN(100000)), fmt.Appendf(nil, "value%d", j)})
+					w.Ops = append(w.Ops, Op{Kind: OpUpdate, Table: "t", Key: fmt.Appendf(nil, "user%d@example.com", rand.IntN(100000)), Value: fmt.Appendf(nil, "value%d", j)})
 				}
 				entry := AppendCommand(AppendEntry(nil), EncodeCommand(nil, &Command{ID: WriteID{ID{3}, i}, Write: w}))
 				m.index++

@@ -29,6 +29,7 @@ type WriteID struct {
 // A Command is one change. Exactly one of the bodies is set.
 type Command struct {
 	ID     WriteID
+	Origin Origin // of level 3
 	Write  *Write
 	Create *Create
 	Drop   *Drop
@@ -55,6 +56,7 @@ const (
 // An Op is the update or delete of one entry.
 type Op struct {
 	Kind       OpKind
+	Way        Way // lost where the command has no Origin
 	Table      string
 	Key, Value []byte
 }
@@ -97,6 +99,15 @@ type StageChunk struct {
 type StageCommit struct {
 	IDs         []ID
 	Merge, Only bool
+	Delta       *StageDelta // of level 3
+}
+
+// StageDelta makes a commit one of changes to a table of fixed keys: the entries of its only stage are added to the
+// table and the keys of the stage Gone removed. It happens as a whole or, when the table's version is not IfVersion,
+// not at all, and then the stages stay.
+type StageDelta struct {
+	Gone      ID // zero: no key is removed
+	IfVersion uint64
 }
 
 // StageAbort forgets a stage.
@@ -123,11 +134,12 @@ func AppendCommand(entry, command []byte) []byte {
 func EncodeCommand(dst []byte, c *Command) []byte {
 	dst = appendBytes(dst, 1, c.ID.Session[:])
 	dst = appendUint(dst, 2, c.ID.Seq)
+	dst = c.Origin.append(dst)
 	var body []byte
 	field := protowire.Number(0)
 	switch {
 	case c.Write != nil:
-		field, body = 3, c.Write.encode()
+		field, body = 3, c.Write.encode(c.Origin)
 	case c.Create != nil:
 		field = 4
 		body = appendString(nil, 1, c.Create.Name)
@@ -156,6 +168,9 @@ func EncodeCommand(dst []byte, c *Command) []byte {
 		}
 		body = appendBool(body, 2, c.Commit.Merge)
 		body = appendBool(body, 3, c.Commit.Only)
+		if d := c.Commit.Delta; d != nil {
+			body = appendBytes(body, 4, appendUint(appendBytes(nil, 1, d.Gone[:]), 2, d.IfVersion))
+		}
 	case c.Abort != nil:
 		field, body = 9, appendBytes(nil, 1, c.Abort.ID[:])
 	case c.Lead != nil:
@@ -173,10 +188,10 @@ func EncodeCommand(dst []byte, c *Command) []byte {
 	return appendBytes(dst, field, body)
 }
 
-func (w *Write) encode() []byte {
+func (w *Write) encode(origin Origin) []byte {
 	size := 16 + len(w.IfTable)
 	for _, op := range w.Ops {
-		size += 24 + len(op.Table) + len(op.Key) + len(op.Value)
+		size += 26 + len(op.Table) + len(op.Key) + len(op.Value)
 	}
 	body := make([]byte, 0, size)
 	for _, op := range w.Ops {
@@ -187,6 +202,10 @@ func (w *Write) encode() []byte {
 		if len(op.Value) > 0 {
 			n += 1 + protowire.SizeBytes(len(op.Value))
 		}
+		ownWay := origin.Node != "" && op.Way != origin.Way
+		if ownWay {
+			n += 1 + protowire.SizeVarint(uint64(op.Way))
+		}
 		body = protowire.AppendVarint(protowire.AppendTag(body, 1, protowire.BytesType), uint64(n))
 		if op.Kind != OpUpdate {
 			body = appendUint(body, 1, uint64(op.Kind))
@@ -195,6 +214,9 @@ func (w *Write) encode() []byte {
 		body = appendBytes(body, 3, op.Key)
 		if len(op.Value) > 0 {
 			body = appendBytes(body, 4, op.Value)
+		}
+		if ownWay {
+			body = appendUint(body, opWay, uint64(op.Way))
 		}
 	}
 	if w.IfTable != "" {
@@ -252,6 +274,11 @@ func CheckCommand(command []byte) error {
 func decodeCommand(b []byte) (c Command, err error) {
 	bodies := 0
 	err = fields(b, "command", func(f field) error {
+		if bodies == 0 {
+			if taken, err := c.Origin.field(f); taken {
+				return err
+			}
+		}
 		if f.num >= 3 {
 			bodies++
 		}
@@ -261,7 +288,7 @@ func decodeCommand(b []byte) (c Command, err error) {
 		case f.is(2, protowire.VarintType):
 			c.ID.Seq = f.uint
 		case f.is(3, protowire.BytesType):
-			c.Write, err = decodeWrite(f.bytes)
+			c.Write, err = decodeWrite(f.bytes, c.Origin)
 		case f.is(4, protowire.BytesType):
 			c.Create = &Create{}
 			err = fields(f.bytes, "create", func(f field) error {
@@ -292,6 +319,12 @@ func decodeCommand(b []byte) (c Command, err error) {
 				if f.is(1, protowire.BytesType) {
 					c.Commit.IDs = append(c.Commit.IDs, ID{})
 					return f.id(&c.Commit.IDs[len(c.Commit.IDs)-1])
+				}
+				if f.is(4, protowire.BytesType) {
+					c.Commit.Delta = &StageDelta{}
+					return fields(f.bytes, "delta", func(f field) error {
+						return f.one(idInto(1, &c.Commit.Delta.Gone), uintInto(2, &c.Commit.Delta.IfVersion))
+					})
 				}
 				return f.one(boolInto(2, &c.Commit.Merge), boolInto(3, &c.Commit.Only))
 			})
@@ -338,15 +371,15 @@ func knownType(typ string) error {
 	return nil
 }
 
-func decodeWrite(b []byte) (*Write, error) {
+func decodeWrite(b []byte, origin Origin) (*Write, error) {
 	w := &Write{}
 	err := fields(b, "write", func(f field) error {
 		if !f.is(1, protowire.BytesType) {
 			return f.one(stringInto(2, &w.IfTable), uintInto(3, &w.IfVersion))
 		}
-		w.Ops = append(w.Ops, Op{})
+		w.Ops = append(w.Ops, Op{Way: origin.Way})
 		op := &w.Ops[len(w.Ops)-1]
-		return fields(f.bytes, "op", func(f field) error {
+		return fields(f.bytes, "op", func(f field) (err error) {
 			switch {
 			case f.is(1, protowire.VarintType) && f.uint <= uint64(OpDelete):
 				op.Kind = OpKind(f.uint)
@@ -356,10 +389,12 @@ func decodeWrite(b []byte) (*Write, error) {
 				op.Key = f.bytes
 			case f.is(4, protowire.BytesType):
 				op.Value = f.bytes
+			case f.is(opWay, protowire.VarintType) && origin.Node != "":
+				op.Way, err = f.way()
 			default:
 				return f.unknown()
 			}
-			return nil
+			return err
 		})
 	})
 	return w, err

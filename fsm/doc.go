@@ -13,6 +13,8 @@
 //	message Command {
 //	  bytes  session = 1;  // 16 bytes: one life of one node
 //	  uint64 seq     = 2;  // counts the commands of the session, from 1
+//	  string node    = 14; // on which the change was made; before the body
+//	  uint32 way     = 15; // a Way, of all ops that have none of their own; only with node
 //	  oneof body {
 //	    Write       write  = 3;
 //	    Create      create = 4;
@@ -27,13 +29,14 @@
 //	    Expire      expire = 13;
 //	  }
 //	}
-//	message Op          { uint32 kind = 1; string table = 2; bytes key = 3; bytes value = 4; }  // kind 0 update, 1 delete
+//	message Op          { uint32 kind = 1; string table = 2; bytes key = 3; bytes value = 4; uint32 way = 5; }  // kind 0 update, 1 delete
 //	message Write       { repeated Op op = 1; string if_table = 2; uint64 if_version = 3; }
 //	message Create      { string name = 1; string type = 2; bool must_not_exist = 3; Settings settings = 4; }
 //	message Drop        { string name = 1; }
 //	message StageBegin  { bytes id = 1; string table = 2; string type = 3; Settings settings = 4; }
 //	message StageChunk  { bytes id = 1; uint64 number = 2; repeated bytes block = 3; }
-//	message StageCommit { repeated bytes id = 1; bool merge = 2; bool only = 3; }
+//	message StageCommit { repeated bytes id = 1; bool merge = 2; bool only = 3; StageDelta delta = 4; }
+//	message StageDelta  { bytes gone = 1; uint64 if_version = 2; }
 //	message StageAbort  { bytes id = 1; }
 //	message Lead        { string node = 1; }
 //	message DeleteIf    { string table = 1; bytes key = 2; bytes value = 3; }

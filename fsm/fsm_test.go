@@ -62,7 +62,7 @@ func (m *machine) create(name string) {
 
 func (m *machine) put(table, key, value string) OpStatus {
 	m.t.Helper()
-	return m.do(Command{Write: &Write{Ops: []Op{{OpUpdate, table, []byte(key), []byte(value)}}}}).Ops[0]
+	return m.do(Command{Write: &Write{Ops: []Op{{Table: table, Key: []byte(key), Value: []byte(value)}}}}).Ops[0]
 }
 
 func (m *machine) remove(table, key string) OpStatus {
@@ -133,7 +133,7 @@ func TestFSM_Once(t *testing.T) {
 		t.Fatalf("outcome: %+v %v", r, ok)
 	}
 	m.apply(Command{ID: WriteID{ID{9}, 3}, Write: &Write{}})
-	late := Command{ID: WriteID{ID{9}, 2}, Write: &Write{Ops: []Op{{OpUpdate, "t", []byte("k"), []byte("late")}}}}
+	late := Command{ID: WriteID{ID{9}, 2}, Write: &Write{Ops: []Op{{Table: "t", Key: []byte("k"), Value: []byte("late")}}}}
 	if r := m.apply(late)[0]; r.Status != Stale {
 		t.Fatalf("late command: %+v", r)
 	}
@@ -152,7 +152,7 @@ func TestFSM_Conditional(t *testing.T) {
 	m.create("t")
 	m.put("t", "k", "v")
 	table, _ := m.f.State().Table("t")
-	w := Write{Ops: []Op{{OpUpdate, "t", []byte("k"), []byte("w")}}, IfTable: "t", IfVersion: table.Version + 1}
+	w := Write{Ops: []Op{{Table: "t", Key: []byte("k"), Value: []byte("w")}}, IfTable: "t", IfVersion: table.Version + 1}
 	if r := m.do(Command{Write: &w}); r.Status != Conflict {
 		t.Fatalf("wrong version: %+v", r)
 	}
@@ -313,7 +313,7 @@ func busy(t testing.TB) *machine {
 			m.remove("virtual", fmt.Sprintf("user%d@example.com", rng.IntN(1000)))
 		}
 	}
-	m.apply(Command{ID: WriteID{ID{5}, 4}, Write: &Write{Ops: []Op{{OpUpdate, "virtual", []byte("s"), []byte("t")}}}})
+	m.apply(Command{ID: WriteID{ID{5}, 4}, Write: &Write{Ops: []Op{{Table: "virtual", Key: []byte("s"), Value: []byte("t")}}}})
 	m.load(ID{6}, "staged", map[string]string{"k1": "v1"})
 	return m
 }
@@ -413,7 +413,7 @@ func TestFSM_Concurrent(t *testing.T) {
 	m.create("t")
 	pair := func(n int) Command {
 		return Command{Write: &Write{Ops: []Op{
-			{OpUpdate, "t", []byte("a"), fmt.Append(nil, n)}, {OpUpdate, "t", []byte("z"), fmt.Append(nil, -n)},
+			{Table: "t", Key: []byte("a"), Value: fmt.Append(nil, n)}, {Table: "t", Key: []byte("z"), Value: fmt.Append(nil, -n)},
 		}}}
 	}
 	m.do(pair(0))
@@ -487,6 +487,9 @@ func FuzzDecodeEntry(f *testing.F) {
 	for _, log := range caches(f, 40).logs {
 		f.Add(log.Data)
 	}
+	c := mixed(1)
+	f.Add(AppendCommand(AppendEntry(nil), EncodeCommand(nil, &c)))
+	f.Add(AppendCommand(AppendEntry(nil), EncodeCommand(nil, &Command{Commit: &StageCommit{IDs: []ID{{1}}, Delta: &StageDelta{ID{2}, 3}}})))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		commands, err := DecodeEntry(b)
 		if err != nil {
@@ -538,7 +541,7 @@ func BenchmarkApply(b *testing.B) {
 			for i := uint64(1); b.Loop(); i++ {
 				w := &Write{}
 				for j := range n {
-					w.Ops = append(w.Ops, Op{OpUpdate, "t", fmt.Appendf(nil, "user%d@example.com", rand.IntN(100000)), fmt.Appendf(nil, "value%d", j)})
+					w.Ops = append(w.Ops, Op{Table: "t", Key: fmt.Appendf(nil, "user%d@example.com", rand.IntN(100000)), Value: fmt.Appendf(nil, "value%d", j)})
 				}
 				entry := AppendCommand(AppendEntry(nil), EncodeCommand(nil, &Command{ID: WriteID{ID{3}, i}, Write: w}))
 				m.index++

@@ -19,6 +19,7 @@ type Record struct {
 	Index uint64    // of the log entry
 	Time  time.Time // at which the leader has taken the entry, by its clock
 	Table string
+	Origin
 
 	Key      []byte // of one entry
 	Old, New []byte // nil where there is no entry
@@ -132,7 +133,7 @@ func (h *History) reset(index uint64) {
 }
 
 func (r *Record) size() int64 {
-	n := int64(len(r.Key) + len(r.Old) + len(r.New) + 128)
+	n := int64(len(r.Key) + len(r.Old) + len(r.New) + 160)
 	if r.Before != nil {
 		n += r.Before.Bytes()
 	}
@@ -144,7 +145,7 @@ func (a *apply) entryRecord(op *Op, old []byte, had bool) {
 	size := len(op.Key) + len(op.Value) + len(old)
 	buf := append(append(append(make([]byte, 0, size), op.Key...), old...), op.Value...)
 	k, o := len(op.Key), len(op.Key)+len(old)
-	r := Record{Index: a.index, Time: a.time, Table: op.Table, Key: buf[:k:k]}
+	r := Record{Index: a.index, Time: a.time, Table: op.Table, Origin: Origin{a.origin.Node, op.Way}, Key: buf[:k:k]}
 	if had {
 		r.Old = buf[k:o:o]
 	}
@@ -156,7 +157,7 @@ func (a *apply) entryRecord(op *Op, old []byte, had bool) {
 
 // wholeRecord makes a record of a table that was made, dropped or loaded.
 func (a *apply) wholeRecord(name string, before, after *Table) {
-	a.records = append(a.records, Record{Index: a.index, Time: a.time, Table: name, Whole: true, Before: before, After: after})
+	a.records = append(a.records, Record{Index: a.index, Time: a.time, Table: name, Origin: a.origin, Whole: true, Before: before, After: after})
 }
 
 // Changes yields the changes of single entries that a record stands for, in the order of their keys.

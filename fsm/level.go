@@ -11,21 +11,29 @@ import (
 //
 //	1  tables of fixed keys (hash)
 //	2  tables of other types; conditional deletes
-//	3  settings of tables, expiry; origin of changes
+//	3  settings of tables, expiry; origin of changes; loads of what has changed
 const Level = 3
 
-// CommandLevel returns the lowest level that can carry out an encoded command. What cannot be read is above Level.
+// Levels from which on commands may have an Origin, and a StageCommit a StageDelta.
+const (
+	OriginLevel = 3
+	DeltaLevel  = 3
+)
+
+// CommandLevel returns the lowest level that can carry out an encoded command, apart from its Origin, which can be
+// taken away (WithoutOrigin). What cannot be read is above Level.
 func CommandLevel(command []byte) int {
 	for rest := command; len(rest) > 0; {
 		num, typ, n := protowire.ConsumeTag(rest)
 		if n < 0 {
 			return Level + 1
 		}
-		if num >= 3 && num != 4 && num != 6 && num <= 10 {
+		switch {
+		case num < 3, num == originNode, num == originWay:
+		case num != 4 && num != 6 && num != 8 && num <= 10:
 			return 1
-		}
-		if num >= 3 {
-			break
+		default:
+			return decodedLevel(command)
 		}
 		m := protowire.ConsumeFieldValue(num, typ, rest[n:])
 		if m < 0 {
@@ -33,6 +41,10 @@ func CommandLevel(command []byte) int {
 		}
 		rest = rest[n+m:]
 	}
+	return Level + 1 // without a body
+}
+
+func decodedLevel(command []byte) int {
 	c, err := decodeCommand(command)
 	switch {
 	case err != nil:
@@ -45,6 +57,8 @@ func CommandLevel(command []byte) int {
 		return 3
 	case c.DeleteIf != nil, c.Create != nil && c.Create.Type != dict.TypeHash, c.Begin != nil && c.Begin.Type != dict.TypeHash:
 		return 2
+	case c.Commit != nil && c.Commit.Delta != nil:
+		return 3
 	}
 	return 1
 }

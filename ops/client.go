@@ -38,6 +38,8 @@ func NewClient(path string, timeout time.Duration) *Client {
 	return &Client{path: path, timeout: timeout, http: &http.Client{Transport: &http.Transport{
 		DisableKeepAlives:  true,
 		DisableCompression: true,
+		// The body of a request that expects to be let go on waits for that; do bounds the wait.
+		ExpectContinueTimeout: maxTimeout,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "unix", path)
 		},
@@ -67,6 +69,7 @@ type request struct {
 	stream       func(io.Reader) error
 	changes      bool // the request changes something: when the reply is lost, nobody knows
 	write        bool // the agent's Retry says that the tables are as they were
+	expect       bool // the agent may answer without the body: it is sent when the agent wants it
 }
 
 func (c *Client) do(ctx context.Context, q request) error {
@@ -88,6 +91,9 @@ func (c *Client) do(ctx context.Context, q request) error {
 		return Errorf(Internal, "%v", err)
 	}
 	req.Header.Set(timeoutHeader, c.timeout.String())
+	if q.expect {
+		req.Header.Set("Expect", "100-continue")
+	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return c.lost(ctx, err, q.changes)
@@ -270,7 +276,8 @@ func (c *Client) Entries(ctx context.Context, name string, prefix []byte, emit f
 	}})
 }
 
-// Import makes a table equal to entries, which ascend strictly by key.
+// Import makes a table equal to entries, which ascend strictly by key. With a Digest they are not sent to an agent
+// whose table has it.
 func (c *Client) Import(ctx context.Context, name string, opts ImportOptions, entries iter.Seq2[[]byte, []byte]) (result ImportResult, err error) {
 	q := table(name)
 	q.Set("type", opts.Type)
@@ -279,7 +286,14 @@ func (c *Client) Import(ctx context.Context, name string, opts ImportOptions, en
 	if opts.MaxChange > 0 {
 		q.Set("max_change", strconv.FormatFloat(opts.MaxChange, 'g', -1, 64))
 	}
-	err = c.send(ctx, entries, request{method: "POST", path: "/v1/table/import", query: q, into: &result, changes: !opts.DryRun, write: !opts.DryRun})
+	if opts.Way != "" {
+		q.Set("way", opts.Way)
+	}
+	if opts.Digest != "" {
+		q.Set("digest", opts.Digest)
+	}
+	err = c.send(ctx, entries, request{method: "POST", path: "/v1/table/import", query: q, into: &result,
+		changes: !opts.DryRun, write: !opts.DryRun, expect: opts.Digest != ""})
 	c.changed(result.Index)
 	return result, err
 }

@@ -32,7 +32,9 @@
 //	POST   /v1/table/put?name=T              entryRequest -> Changed
 //	POST   /v1/table/delete?name=T           entryRequest -> Deleted
 //	GET    /v1/table/entries?name=T&prefix=P entry stream; P in URL-safe base64
-//	POST   /v1/table/import?name=T           entry stream -> ImportResult; &type=hash&merge=true&dry_run=true
+//	POST   /v1/table/import?name=T           entry stream -> ImportResult; &type=hash&merge=true&dry_run=true;
+//	                                         &max_change=20, &way=watch-file, and &digest=D: with Expect: 100-continue
+//	                                         the stream is not wanted where the table has this digest
 //	POST   /v1/table/diff?name=T             entry stream -> change stream
 //	GET    /v1/snapshot                      snapshot file
 //	POST   /v1/snapshot?table=NAME...        snapshot file -> Restored

@@ -303,6 +303,10 @@ func (h *handlers) importTable(w http.ResponseWriter, r *http.Request) error {
 			return Errorf(Usage, "max_change=%q: want a percentage", text)
 		}
 	}
+	opts.Digest, opts.Way = r.URL.Query().Get("digest"), r.URL.Query().Get("way")
+	if opts.Way != "" && opts.Way != WayImport && opts.Way != WayWatchFile {
+		return Errorf(Usage, "way=%q: want %s or %s", opts.Way, WayImport, WayWatchFile)
+	}
 	ctx, entries := upload(w, r)
 	result, err := h.agent.Import(ctx, name, opts, entries)
 	if err != nil {

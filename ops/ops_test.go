@@ -260,7 +260,7 @@ func TestClient_EveryRequest(t *testing.T) {
 	names, err := c.RestoreSnapshot(ctx, strings.NewReader("file"), []string{"t", "u"})
 	check("restore", names, "[t u]", err)
 	want := "members,join h1,h2:99,leave,remove n3,transfer ,tables,tables,create .. hash 0 0s,create .. hash 9 1h0m0s,set t {MaxEntries:7 ExpireAfter:168h0m0s WriteDeadline:0s MaxStaleness:0s} true,drop t,get true,get false,put,delete,delete,entries,diff," +
-		"import {Type:hash Merge:true DryRun:false MaxChange:0},save,save late,restore file"
+		"import {Type:hash Merge:true DryRun:false MaxChange:0 Digest: Way:},save,save late,restore file"
 	if got := strings.Join(a.calls, ","); got != want {
 		t.Errorf("calls\n got %s\nwant %s", got, want)
 	}

@@ -80,7 +80,18 @@ type ImportOptions struct {
 	DryRun bool   // count and change nothing
 
 	MaxChange float64 // percent of the entries that are there which may be changed or removed; 0 is without a limit
+
+	// Digest is that of the entries, as TableInfo has it; a table that has it already is left alone without reading
+	// them. Empty is not known.
+	Digest string
+	Way    string // for the history: WayImport, which empty is too, or WayWatchFile
 }
+
+// Ways of changes that an operator can choose.
+const (
+	WayImport    = "import"
+	WayWatchFile = "watch-file"
+)
 
 // ImportResult counts the entries of an import.
 type ImportResult struct {
@@ -90,6 +101,7 @@ type ImportResult struct {
 	Removed   int    `json:"removed"`
 	Unchanged int    `json:"unchanged"`
 	Version   uint64 `json:"version"`
+	Was       uint64 `json:"was"`             // the version before, 0 where there was no such table
 	Index     uint64 `json:"index,omitempty"` // see Changed; not of a dry run
 	DryRun    bool   `json:"dry_run"`
 }

@@ -15,7 +15,9 @@ import (
 type Event struct {
 	Index uint64    `json:"index"` // of the log entry
 	Time  time.Time `json:"time,omitzero"`
-	Way   string    `json:"way"` // entry: by itself; table: with a load of the whole table, or its end
+	Node  string    `json:"node,omitempty"`  // on which the change was made; empty where that is not known
+	Way   string    `json:"way,omitempty"`   // by what means: a Way; empty where that is not known
+	Whole bool      `json:"whole,omitempty"` // with a load of the whole table, or its end
 	Key   []byte    `json:"key"`
 	Old   []byte    `json:"old,omitempty"`
 	New   []byte    `json:"new,omitempty"`
@@ -23,12 +25,6 @@ type Event struct {
 	HadOld bool `json:"had_old,omitempty"` // there was an entry, perhaps of no value
 	HasNew bool `json:"has_new,omitempty"`
 }
-
-// The ways of an Event.
-const (
-	WayEntry = "entry"
-	WayTable = "table"
-)
 
 // A History is what a node remembers of one key.
 type History struct {

@@ -186,11 +186,11 @@ func atTable(table string, err error) error {
 }
 
 func (o operated) Put(ctx context.Context, table string, key, value []byte) error {
-	return opsError(o.node.Table(table).Update(ctx, key, value))
+	return opsError(o.node.Table(table).By(fsm.WayCommand).Update(ctx, key, value))
 }
 
 func (o operated) Delete(ctx context.Context, table string, key []byte) (bool, error) {
-	found, err := o.node.Table(table).Delete(ctx, key)
+	found, err := o.node.Table(table).By(fsm.WayCommand).Delete(ctx, key)
 	return found, opsError(err)
 }
 
@@ -207,11 +207,25 @@ func (o operated) Entries(_ context.Context, table string, prefix []byte) (iter.
 }
 
 func (o operated) Import(ctx context.Context, table string, opts ops.ImportOptions, entries iter.Seq2[[]byte, []byte]) (ops.ImportResult, error) {
-	r, err := o.node.Import(ctx, table, cluster.ImportOptions{Type: opts.Type, Merge: opts.Merge, DryRun: opts.DryRun, MaxChange: opts.MaxChange}, entries)
+	do := cluster.ImportOptions{Type: opts.Type, Merge: opts.Merge, DryRun: opts.DryRun, MaxChange: opts.MaxChange, Way: fsm.WayImport}
+	if opts.Way == ops.WayWatchFile {
+		do.Way = fsm.WayWatchFile
+	}
+	if opts.Digest != "" {
+		d, err := packed.ParseDigest(opts.Digest)
+		if err != nil {
+			return ops.ImportResult{}, ops.Errorf(ops.Usage, "digest %q: %v", opts.Digest, err)
+		}
+		do.Digest = &d
+	}
+	return imported(o.node.Import(ctx, table, do, entries))
+}
+
+func imported(r cluster.ImportResult, err error) (ops.ImportResult, error) {
 	if err != nil {
 		return ops.ImportResult{}, opsError(err)
 	}
-	return ops.ImportResult{Added: r.Added, Changed: r.Changed, Removed: r.Removed, Unchanged: r.Unchanged, Version: r.Version}, nil
+	return ops.ImportResult{Added: r.Added, Changed: r.Changed, Removed: r.Removed, Unchanged: r.Unchanged, Version: r.Version, Was: r.Was}, nil
 }
 
 func (o operated) Diff(ctx context.Context, table string, entries iter.Seq2[[]byte, []byte]) (iter.Seq[ops.Change], error) {
@@ -257,7 +271,7 @@ type served struct{ node *cluster.Node }
 var _ proxy.DeadlineTable = (*cluster.Table)(nil)
 
 // Table implements proxy.Tables.
-func (s served) Table(name string) proxy.Table { return s.node.Table(name) }
+func (s served) Table(name string) proxy.Table { return s.node.Table(name).By(fsm.WayProxywrite) }
 
 func (o operated) Watch(ctx context.Context, table string, from *uint64, emit func(ops.Event) error, idle func() error) error {
 	return opsError(o.node.Watch(ctx, table, from, func(e cluster.Event) error { return emit(opsEvent(e)) }, idle))
@@ -273,17 +287,9 @@ func (o operated) History(_ context.Context, table string, key []byte) (ops.Hist
 }
 
 func opsEvent(e cluster.Event) ops.Event {
-	way := ops.WayEntry
-	if e.Whole {
-		way = ops.WayTable
-	}
-	return ops.Event{Index: e.Index, Time: e.Time, Way: way, Key: e.Key, Old: e.Old, New: e.New, HadOld: e.Old != nil, HasNew: e.New != nil}
+	return ops.Event{Index: e.Index, Time: e.Time, Node: e.Node, Way: e.Way.String(), Whole: e.Whole, Key: e.Key, Old: e.Old, New: e.New, HadOld: e.Old != nil, HasNew: e.New != nil}
 }
 
 func (o operated) RestoreVersion(ctx context.Context, table string, index uint64) (ops.ImportResult, error) {
-	r, err := o.node.RestoreVersion(ctx, table, index)
-	if err != nil {
-		return ops.ImportResult{}, opsError(err)
-	}
-	return ops.ImportResult{Added: r.Added, Changed: r.Changed, Removed: r.Removed, Unchanged: r.Unchanged, Version: r.Version}, nil
+	return imported(o.node.RestoreVersion(ctx, table, index))
 }

@@ -173,7 +173,7 @@ func TestTable_Commands(t *testing.T) {
 		n.ok("put", "w", "K", "2")
 		n.ok("delete", "w", "k")
 		r := n.run("--timeout", "1s", "history", "w", "K")
-		if r.code != 0 || !regexp.MustCompile(`(?s)put +entry +- +1\n.*put +entry +1 +2\n.*delete +entry +2 +-\n`).MatchString(r.out) {
+		if r.code != 0 || !regexp.MustCompile(`(?s)put +import +n1 +- +1\n.*put +command +n1 +1 +2\n.*delete +command +n1 +2 +-\n`).MatchString(r.out) {
 			t.Errorf("history: %+v", r)
 		}
 		if out := n.ok("table", "restore", "w", "--at-version", fmt.Sprint(info.Version)); out != "w: 1 added, 0 changed, 0 removed, 0 unchanged\n" {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -16,14 +17,16 @@ type jsonEvent struct {
 	Index uint64    `json:"index"`
 	Time  time.Time `json:"time,omitzero"`
 	Op    string    `json:"op"` // put or delete
-	Way   string    `json:"way"`
+	Node  string    `json:"node,omitempty"`
+	Way   string    `json:"way,omitempty"`
+	Whole bool      `json:"whole,omitempty"`
 	Key   string    `json:"key"`
 	Old   *string   `json:"old,omitempty"`
 	Value *string   `json:"value,omitempty"`
 }
 
 func newJSONEvent(e ops.Event) jsonEvent {
-	j := jsonEvent{Index: e.Index, Time: e.Time, Op: "delete", Way: e.Way, Key: string(e.Key)}
+	j := jsonEvent{Index: e.Index, Time: e.Time, Op: "delete", Node: e.Node, Way: e.Way, Whole: e.Whole, Key: string(e.Key)}
 	if e.HadOld {
 		old := string(e.Old)
 		j.Old = &old
@@ -91,13 +94,13 @@ func (a *app) historyCmd() *cobra.Command {
 				}
 				return printJSON(a.out, shown)
 			}
-			rows := [][]any{{"INDEX", "TIME", "CHANGE", "WAY", "BEFORE", "AFTER"}}
+			rows := [][]any{{"INDEX", "TIME", "CHANGE", "WAY", "NODE", "BEFORE", "AFTER"}}
 			for _, e := range list.Events {
 				when := "-"
 				if !e.Time.IsZero() {
 					when = e.Time.UTC().Format("2006-01-02T15:04:05Z")
 				}
-				rows = append(rows, []any{e.Index, when, newJSONEvent(e).Op, e.Way, orDash(e.HadOld, e.Old), orDash(e.HasNew, e.New)})
+				rows = append(rows, []any{e.Index, when, newJSONEvent(e).Op, cmp.Or(e.Way, "-"), cmp.Or(e.Node, "-"), orDash(e.HadOld, e.Old), orDash(e.HasNew, e.New)})
 			}
 			if err := columns(a.out, rows); err != nil {
 				return err

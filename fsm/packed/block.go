@@ -3,8 +3,10 @@ package packed
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"iter"
 	"math/bits"
 
 	"github.com/zeebo/xxh3"
@@ -40,6 +42,25 @@ func (d *Digest) sub(h xxh3.Uint128) {
 	hi, _ := bits.Sub64(binary.LittleEndian.Uint64(d[8:]), h.Hi, borrow)
 	binary.LittleEndian.PutUint64(d[:8], lo)
 	binary.LittleEndian.PutUint64(d[8:], hi)
+}
+
+// DigestOf returns the digest of a table of these entries.
+func DigestOf(entries iter.Seq2[[]byte, []byte]) (d Digest) {
+	var buf []byte
+	for key, value := range entries {
+		buf = appendEntry(buf[:0], key, value)
+		d.AddHash(buf)
+	}
+	return d
+}
+
+// ParseDigest reads what String has written.
+func ParseDigest(text string) (d Digest, err error) {
+	b, err := hex.DecodeString(text)
+	if err == nil && copy(d[:], b) != len(b) || len(b) != len(d) {
+		err = fmt.Errorf("digest of %d bytes, want %d", len(b), len(d))
+	}
+	return d, err
 }
 
 func (d Digest) String() string { return fmt.Sprintf("%x", d[:]) }
