@@ -27,10 +27,11 @@ type Event struct {
 // Watch calls yield for each change of a table behind the index from, or behind now when from is nil, as this node
 // applies it, until ctx ends or yield fails. Changes of one index come in the order of their making, those of a
 // load in the order of their keys. Where the node takes over a snapshot meanwhile, what has changed comes with the
-// index of that, without what was between. While nothing changes, idle is called about once a second.
+// index of that, without what was between. At the start, and about once a second while nothing changes, idle is called
+// with the index up to which all changes have come.
 //
 // The error is an ErrForgotten when the changes behind from are not all known.
-func (n *Node) Watch(ctx context.Context, table string, from *uint64, yield func(Event) error, idle func() error) error {
+func (n *Node) Watch(ctx context.Context, table string, from *uint64, yield func(Event) error, idle func(at uint64) error) error {
 	s, err := n.State()
 	if err != nil {
 		return err
@@ -50,6 +51,9 @@ func (n *Node) Watch(ctx context.Context, table string, from *uint64, yield func
 		last = was
 	} else {
 		last, _ = s.Table(table)
+	}
+	if err := idle(at); err != nil {
+		return err
 	}
 	for {
 		records, begin := n.fsm.History().Since(table, at)
@@ -72,7 +76,7 @@ func (n *Node) Watch(ctx context.Context, table string, from *uint64, yield func
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case errors.Is(err, context.DeadlineExceeded):
-			err = idle()
+			err = idle(at)
 		}
 		if err != nil {
 			return err

@@ -17,7 +17,7 @@ import (
 
 var errEnough = errors.New("enough")
 
-func noChange() error { return nil }
+func noChange(uint64) error { return nil }
 
 func show(e cluster.Event) string {
 	return fmt.Sprintf("%s %s>%s %v", e.Key, e.Old, e.New, e.Whole)

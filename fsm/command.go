@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -132,9 +133,6 @@ func AppendCommand(entry, command []byte) []byte {
 
 // EncodeCommand appends the encoded command to dst.
 func EncodeCommand(dst []byte, c *Command) []byte {
-	dst = appendBytes(dst, 1, c.ID.Session[:])
-	dst = appendUint(dst, 2, c.ID.Seq)
-	dst = c.Origin.append(dst)
 	var body []byte
 	field := protowire.Number(0)
 	switch {
@@ -185,6 +183,10 @@ func EncodeCommand(dst []byte, c *Command) []byte {
 	case c.Expire != nil:
 		field, body = 13, c.Expire.encode()
 	}
+	dst = slices.Grow(dst, 48+len(c.Origin.Node)+len(body)) // room for the whole head
+	dst = appendBytes(dst, 1, c.ID.Session[:])
+	dst = appendUint(dst, 2, c.ID.Seq)
+	dst = c.Origin.append(dst)
 	return appendBytes(dst, field, body)
 }
 

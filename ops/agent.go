@@ -69,8 +69,9 @@ type Tables interface {
 	Import(ctx context.Context, table string, opts ImportOptions, entries iter.Seq2[[]byte, []byte]) (ImportResult, error)
 
 	// Watch calls emit for each change of a table behind the index from, or behind now when that is nil, until ctx
-	// ends or emit fails; and idle about once a second while nothing changes.
-	Watch(ctx context.Context, table string, from *uint64, emit func(Event) error, idle func() error) error
+	// ends or emit fails; and idle at the start and about once a second while nothing changes, with the index up to
+	// which emit was called for all.
+	Watch(ctx context.Context, table string, from *uint64, emit func(Event) error, idle func(at uint64) error) error
 
 	// History returns the changes of one key that the node remembers, the oldest first, and the index behind which
 	// it remembers all.

@@ -151,7 +151,7 @@ func (c *Client) lost(ctx context.Context, err error, changes bool) error {
 		why = fmt.Sprintf("no answer from the agent within %v", c.timeout)
 	case context.Cause(ctx) != nil:
 		why = "interrupted"
-	case errors.As(err, &own) && !errors.Is(err, io.EOF):
+	case errors.As(err, &own) && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
 		why = fmt.Sprintf("the agent broke off: %v", own.Err)
 	}
 	if changes {

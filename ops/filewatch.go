@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"log/slog"
@@ -11,10 +12,12 @@ import (
 	"time"
 
 	"postraft/dict"
+	"postraft/dict/pattern"
 )
 
 // An Importer makes tables equal to entries: an Agent, or a Client.
 type Importer interface {
+	Tables(ctx context.Context) ([]TableInfo, error)
 	Import(ctx context.Context, table string, opts ImportOptions, entries iter.Seq2[[]byte, []byte]) (ImportResult, error)
 }
 
@@ -24,9 +27,10 @@ type FileWatch struct {
 	Table  string
 	Path   string
 	Source dict.SourceOptions
-	Import ImportOptions
+	Import ImportOptions // without a Type: that of the table, or of fixed keys where there is none
 	To     Importer
 	Logger *slog.Logger
+	Digest func(iter.Seq2[[]byte, []byte]) string // of entries, as in ImportOptions; nil: they are always sent
 
 	Poll    time.Duration // how often the file is looked at; 0 is a second
 	Timeout time.Duration // of an import; 0 is ten minutes
@@ -113,27 +117,68 @@ func (w *FileWatch) version() (fileVersion, error) {
 
 // load imports the file once.
 func (w *FileWatch) load(ctx context.Context) (ImportResult, error) {
-	f, err := os.Open(w.Path)
-	if err != nil {
-		return ImportResult{}, err
-	}
-	defer f.Close()
-	source, warnings, err := dict.LoadSource(f, w.Source)
-	if err != nil {
-		return ImportResult{}, Errorf(BadData, "%v", err)
-	}
-	for _, warning := range warnings {
-		w.Logger.Warn("file has a bad line", "table", w.Table, "file", w.Path, "problem", warning.String())
-	}
 	timeout := w.Timeout
 	if timeout == 0 {
 		timeout = 10 * time.Minute
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	result, err := w.To.Import(ctx, w.Table, w.Import, source.All())
+	opts := w.Import
+	opts.Way = WayWatchFile
+	if opts.Type == "" {
+		var err error
+		if opts.Type, err = w.tableType(ctx); err != nil {
+			return ImportResult{}, Classify(err)
+		}
+	}
+	entries, warnings, err := w.read(opts.Type)
+	if err != nil {
+		return ImportResult{}, err
+	}
+	for _, warning := range warnings {
+		w.Logger.Warn("file has a bad line", "table", w.Table, "file", w.Path, "problem", warning.String())
+	}
+	if w.Digest != nil {
+		opts.Digest = w.Digest(entries)
+	}
+	result, err := w.To.Import(ctx, w.Table, opts, entries)
 	if err != nil {
 		return result, Classify(err)
 	}
 	return result, nil
+}
+
+// tableType returns the type of the table.
+func (w *FileWatch) tableType(ctx context.Context) (string, error) {
+	tables, err := w.To.Tables(ctx)
+	for _, t := range tables {
+		if t.Name == w.Table {
+			return t.Type, err
+		}
+	}
+	return dict.TypeHash, err
+}
+
+// read returns what the file holds, a BadData error that names the lines where that is no table of this type.
+func (w *FileWatch) read(typ string) (entries iter.Seq2[[]byte, []byte], warnings []dict.Problem, err error) {
+	f, err := os.Open(w.Path)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer f.Close()
+	if !dict.IsPattern(typ) {
+		source, warnings, err := dict.LoadSource(f, w.Source)
+		if err != nil {
+			return nil, warnings, Errorf(BadData, "%v", err)
+		}
+		return source.All(), warnings, nil
+	}
+	text, err := io.ReadAll(f)
+	if err != nil {
+		return nil, nil, err
+	}
+	if warnings, err = pattern.CheckText(typ, text, w.Source.Lenient); err != nil {
+		return nil, warnings, Errorf(BadData, "%v", err)
+	}
+	return pattern.Entries(text), warnings, nil
 }

@@ -19,6 +19,14 @@ type importer struct {
 	text  string
 	count int
 	err   error
+
+	tables []TableInfo
+}
+
+func (i *importer) Tables(context.Context) ([]TableInfo, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.tables, nil
 }
 
 func (i *importer) Import(_ context.Context, _ string, _ ImportOptions, entries iter.Seq2[[]byte, []byte]) (ImportResult, error) {

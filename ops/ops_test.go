@@ -482,11 +482,11 @@ func TestServer_UnknownRequest(t *testing.T) {
 	}
 }
 
-func (a *fakeAgent) Watch(ctx context.Context, _ string, from *uint64, emit func(Event) error, idle func() error) error {
+func (a *fakeAgent) Watch(ctx context.Context, _ string, from *uint64, emit func(Event) error, idle func(uint64) error) error {
 	if from != nil && *from < 5 {
 		return Errorf(NotFound, "forgotten")
 	}
-	if err := errors.Join(emit(Event{Index: 7, Key: []byte("k"), New: []byte("v"), HasNew: true}), idle(), emit(Event{Index: 8, Key: []byte("k"), HadOld: true, Old: []byte("v")})); err != nil {
+	if err := errors.Join(emit(Event{Index: 7, Key: []byte("k"), New: []byte("v"), HasNew: true}), idle(7), emit(Event{Index: 8, Key: []byte("k"), HadOld: true, Old: []byte("v")})); err != nil {
 		return err
 	}
 	<-ctx.Done()

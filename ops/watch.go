@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -32,7 +33,15 @@ type History struct {
 	Begin  uint64  `json:"begin"` // it remembers all behind this index
 }
 
-// watch sends one JSON document a line: an Event, or {} while nothing happens. The last may be an Error.
+// A watchLine is one JSON document of a watch: an Event; the place up to which all have come, at the start and while
+// nothing happens; or at the end an Error.
+type watchLine struct {
+	Event
+	Error
+	At uint64 `json:"at"`
+}
+
+// watch sends one JSON document a line, as watchLine reads them.
 func (h *handlers) watch(w http.ResponseWriter, r *http.Request) error {
 	name, err := tableName(r)
 	if err != nil {
@@ -58,7 +67,11 @@ func (h *handlers) watch(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := endless(r, h.ending)
 	defer cancel()
-	err = h.agent.Watch(ctx, name, from, func(e Event) error { return send(e) }, func() error { return send(struct{}{}) })
+	err = h.agent.Watch(ctx, name, from, func(e Event) error { return send(e) }, func(at uint64) error {
+		return send(struct {
+			At uint64 `json:"at"`
+		}{at})
+	})
 	if !began {
 		return noTableIsNotFound(err)
 	}
@@ -100,33 +113,96 @@ func (h *handlers) restoreVersion(w http.ResponseWriter, r *http.Request) error 
 	return sendJSON(w, result)
 }
 
-// Watch calls emit for each change of a table behind the index from, or behind now when that is nil, until ctx
-// ends, emit fails or the agent ends.
-func (c *Client) Watch(ctx context.Context, table string, from *uint64, emit func(Event) error) error {
-	q := url.Values{"name": {table}}
-	if from != nil {
-		q.Set("from", strconv.FormatUint(*from, 10))
+// Watch calls emit for each change of a table behind the index from, or behind now when that is nil, until ctx ends,
+// emit fails or the agent has been away for as long as the client waits. When the agent breaks off or stops, lost is
+// called, and the watch goes on where it was once an agent is back. What ends it for good says where that was.
+func (c *Client) Watch(ctx context.Context, table string, from *uint64, emit func(Event) error, lost func(error)) error {
+	p := watchPlace{from: from}
+	for {
+		begun := p
+		err := c.watchOnce(ctx, table, &p, emit)
+		var e *Error
+		if ctx.Err() != nil || !p.met || !errors.As(err, &e) || e.Kind != Retry && e.Kind != NoAgent {
+			return err
+		}
+		now := time.Now()
+		if p != begun { // something came since the last time that it was lost
+			p.lost = now
+			lost(err)
+		}
+		if now.Sub(p.lost) >= c.timeout {
+			return Errorf(Retry, "%s", e.Text).Advise("go on with: postraft watch %s --from %d", table, *p.from)
+		}
+		select {
+		case <-time.After(againEvery):
+		case <-ctx.Done():
+		}
 	}
-	return c.do(ctx, request{method: "GET", path: "/v1/table/watch", query: q, stream: func(r io.Reader) error {
+}
+
+// againEvery is how often an agent that is away is looked for.
+const againEvery = 250 * time.Millisecond
+
+// A watchPlace is how far a watch has come.
+type watchPlace struct {
+	met  bool      // the agent has told where the watch begins
+	from *uint64   // all changes up to this index have come
+	next uint64    // then some of this index have,
+	seen int       // so many
+	lost time.Time // when the agent was lost, if it has not been back
+}
+
+// come notes that all changes up to an index have come, or that the agent is back and begins there.
+func (p *watchPlace) come(at uint64) {
+	if at == 0 {
+		return // it is of a version that does not tell
+	}
+	p.met, p.lost = true, time.Time{}
+	if p.from == nil || at > *p.from {
+		p.from, p.next, p.seen = &at, 0, 0
+	}
+}
+
+// watchOnce watches until the connection ends.
+func (c *Client) watchOnce(ctx context.Context, table string, p *watchPlace, emit func(Event) error) error {
+	q := url.Values{"name": {table}}
+	if p.from != nil {
+		q.Set("from", strconv.FormatUint(*p.from, 10))
+	}
+	skip, skipped := p.seen, p.next
+	var own error // of emit
+	err := c.do(ctx, request{method: "GET", path: "/v1/table/watch", query: q, stream: func(r io.Reader) error {
 		in := json.NewDecoder(r)
 		for {
-			var line struct {
-				Event
-				Error
-			}
+			var line watchLine
 			switch err := in.Decode(&line); {
+			case err == io.EOF || err == io.ErrUnexpectedEOF:
+				return Errorf(Retry, "the agent broke off")
 			case err != nil:
-				return cut(err)
+				return Errorf(Retry, "the agent broke off: %v", err)
 			case line.Kind != "":
 				return &line.Error
 			case line.Index == 0:
-				continue // nothing happens
+				p.come(line.At)
+				continue
+			case line.Index == skipped && skip > 0:
+				skip--
+				continue
 			}
-			if err := emit(line.Event); err != nil {
-				return err
+			if own = emit(line.Event); own != nil {
+				return own
 			}
+			if line.Index != p.next {
+				before := line.Index - 1
+				*p = watchPlace{met: true, from: &before, next: line.Index}
+			}
+			p.seen++
 		}
 	}})
+	if own != nil {
+		return own
+	}
+	return err
 }
 
 // History returns what the node remembers of one key.

@@ -273,7 +273,7 @@ var _ proxy.DeadlineTable = (*cluster.Table)(nil)
 // Table implements proxy.Tables.
 func (s served) Table(name string) proxy.Table { return s.node.Table(name).By(fsm.WayProxywrite) }
 
-func (o operated) Watch(ctx context.Context, table string, from *uint64, emit func(ops.Event) error, idle func() error) error {
+func (o operated) Watch(ctx context.Context, table string, from *uint64, emit func(ops.Event) error, idle func(at uint64) error) error {
 	return opsError(o.node.Watch(ctx, table, from, func(e cluster.Event) error { return emit(opsEvent(e)) }, idle))
 }
 

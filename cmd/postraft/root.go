@@ -94,11 +94,13 @@ func (a *app) client() *ops.Client {
 
 // bulkClient is client for a request that carries size bytes: it may take a second more for each MiB, unless
 // the operator said how long.
-func (a *app) bulkClient(size int64) *ops.Client {
+func (a *app) bulkClient(size int64) *ops.Client { return a.client().WithTimeout(a.bulkTimeout(size)) }
+
+func (a *app) bulkTimeout(size int64) time.Duration {
 	if a.timeoutSet {
-		return a.client()
+		return a.timeout
 	}
-	return a.client().WithTimeout(a.timeout + time.Duration(size>>20)*time.Second)
+	return a.timeout + time.Duration(size>>20)*time.Second
 }
 
 // action makes the RunE of a command: its errors become failures that name the command and the first of its

@@ -66,17 +66,9 @@ func (a *app) loadRules(file, typ string, lenient bool) (ruleText, error) {
 	if file == "-" {
 		name = "standard input"
 	}
-	var warnings []dict.Problem
-	if lenient {
-		_, warnings, err = pattern.CompileLenient(typ, text)
-	} else {
-		_, err = pattern.Compile(typ, text)
-	}
+	warnings, err := pattern.CheckText(typ, text, lenient)
 	for _, w := range warnings {
 		fmt.Fprintln(a.err, oneLine("postraft: warning: %s: %s", name, w))
-	}
-	if err == nil {
-		err = pattern.CheckEntries(typ, pattern.Entries(text))
 	}
 	if err != nil {
 		e := ops.Errorf(ops.BadData, "%s: %v", name, err)

@@ -202,15 +202,15 @@ func (s *settings) register() {
 		words := dict.Words(v)
 		return func() { s.aliases = append(s.aliases, words...) }, checkAliases(words)
 	}, func() string { return strings.Join(s.aliases, ",") }}, "alias", "answer for the table TYPE:NAME from the raft table TABLE; repeatable")
-	f.Var(&setting{"TABLE=FILE", func(v string) (func(), error) {
+	f.Var(&setting{"[TYPE:]TABLE=FILE", func(v string) (func(), error) {
 		words := dict.Words(v)
 		for _, w := range words {
-			if _, _, err := parseWatchFile(w); err != nil {
+			if _, err := parseWatchFile(w); err != nil {
 				return nil, err
 			}
 		}
 		return func() { s.watchFiles = append(s.watchFiles, words...) }, nil
-	}, func() string { return strings.Join(s.watchFiles, ",") }}, "watch-file", "import FILE into the raft table TABLE, and again whenever it changes; repeatable")
+	}, func() string { return strings.Join(s.watchFiles, ",") }}, "watch-file", "import FILE into the raft table TABLE, of TYPE where it is new (default hash), and again whenever it changes; repeatable")
 	text("watch-max-change", &s.watchMaxChange, "P%", "do not import a file that would change or remove more than this part of its table (default no limit)", func(v string) error {
 		_, err := percent(v, false)
 		return err

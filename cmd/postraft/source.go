@@ -3,11 +3,13 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -73,7 +75,10 @@ func (a *app) importCmd() *cobra.Command {
 		Long: `Makes the table equal to the postmap source text in FILE, in one step for every reader on every node, and creates
 it if need be. Keys are folded to lower case as postmap(1) does. A bad line, or a key that comes twice with
 different values, refuses the whole import. A table of type cidr, regexp or pcre takes its rules as they stand;
-a rule that Postfix would skip or warn about refuses them all.`,
+a rule that Postfix would skip or warn about refuses them all. Only what differs is sent to the other nodes, and an
+equal file costs one comparison of digests. When the leader is lost meanwhile the import goes on with the next one,
+and when this host's agent is restarted it begins again by itself; after --timeout it ends with 75, the table is the
+old one or the new one, and a second import finishes it.`,
 		Example:           "  postraft table import virtual_alias /etc/postfix/virtual",
 		Args:              want(2, 2),
 		ValidArgsFunction: a.tableArg,
@@ -94,9 +99,8 @@ a rule that Postfix would skip or warn about refuses them all.`,
 			if err != nil {
 				return err
 			}
-			bar := a.progress("sending", int64(source.Len()), false)
-			result, err := a.bulkClient(source.Bytes()).Import(ctx, args[0], imp, counted(source.All(), bar))
-			bar.done()
+			imp.Digest = digestOf(source.All())
+			result, err := a.importSource(ctx, args[0], source, imp)
 			if err != nil {
 				return err
 			}
@@ -110,6 +114,40 @@ a rule that Postfix would skip or warn about refuses them all.`,
 	cmd.Flags().StringVar(&imp.Type, "type", dict.TypeHash, "`kind` of a table that is not there yet: "+kinds)
 	return cmd
 }
+
+// importSource imports, and does so again when the agent has broken off and is back in time: an import that has
+// happened does nothing the second time.
+func (a *app) importSource(ctx context.Context, name string, source table, opts ops.ImportOptions) (ops.ImportResult, error) {
+	client, end := a.client(), time.Now().Add(a.bulkTimeout(source.Bytes()))
+	var broke *ops.Error // how the first try ended
+	for {
+		bar := a.progress("sending", int64(source.Len()), false)
+		result, err := client.WithTimeout(max(time.Until(end), time.Second)).Import(ctx, name, opts, counted(source.All(), bar))
+		bar.done()
+		var e *ops.Error
+		switch {
+		case err == nil || ctx.Err() != nil || !errors.As(err, &e):
+			return result, err
+		case e.Kind == ops.UnknownOutcome && broke == nil:
+			broke = e.Advise("import it again: a second time finishes it, or finds that nothing is left to do")
+		case e.Kind != ops.UnknownOutcome && e.Kind != ops.Retry && (e.Kind != ops.NoAgent || broke == nil):
+			return result, err
+		case broke == nil:
+			broke = e
+		}
+		if time.Until(end) <= 0 {
+			return result, broke
+		}
+		select {
+		case <-time.After(importAgain):
+		case <-ctx.Done():
+			return result, broke
+		}
+	}
+}
+
+// importAgain is how long an import waits before it tries again.
+const importAgain = 250 * time.Millisecond
 
 func limitFlags(cmd *cobra.Command, maxChange *string, force *bool) {
 	cmd.Flags().StringVar(maxChange, "max-change", "", "refuse to change or remove more than this `percentage` of the entries that are there")

@@ -42,8 +42,10 @@ func (a *app) watchCmd() *cobra.Command {
 	var from uint64
 	var cmd *cobra.Command
 	cmd = &cobra.Command{
-		Use:               "watch TABLE",
-		Short:             "Print the changes of a table as they are applied, a line each",
+		Use:   "watch TABLE",
+		Short: "Print the changes of a table as they are applied, a line each",
+		Long: `Prints the changes of a table as this node applies them, a line each, until Ctrl-C. When the agent ends, the watch goes on
+where it was as soon as the agent is back; after --timeout it ends, and says with which --from to go on.`,
 		Args:              want(1, 1),
 		ValidArgsFunction: a.tableArg,
 		RunE: action(func(ctx context.Context, args []string) error {
@@ -64,6 +66,8 @@ func (a *app) watchCmd() *cobra.Command {
 				}
 				_, err := fmt.Fprintf(a.out, "%d\tput\t%s\t%s\n", e.Index, e.Key, e.New)
 				return err
+			}, func(err error) {
+				fmt.Fprintln(a.err, oneLine("postraft: watch %s: %v; it goes on when the agent is back", args[0], ops.Classify(err).Text))
 			})
 		}),
 	}
@@ -134,7 +138,17 @@ func (a *app) restoreVersionCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.importSummary(r)
+			if a.json {
+				return printJSON(a.out, r)
+			}
+			before := fmt.Sprintf("in place of version %d", r.Was)
+			switch {
+			case r.Was == 0:
+				before = "there was no table"
+			case r.Version == r.Was:
+				before = "as it was already"
+			}
+			return a.say("%s: as at index %d, %s: %d added, %d changed, %d removed, %d unchanged", r.Table, version, before, r.Added, r.Changed, r.Removed, r.Unchanged)
 		}),
 	}
 	cmd.Flags().Uint64Var(&version, "at-version", 0, "the `index`: the table's version as table list, watch and history show it")

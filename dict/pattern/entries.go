@@ -38,6 +38,20 @@ func Text(entries iter.Seq2[[]byte, []byte]) []byte {
 	return text
 }
 
+// CheckText returns an ErrBadSource that names the lines unless text holds rules that a raft table of this type can
+// hold. With lenient what Postfix skips is a warning.
+func CheckText(typ string, text []byte, lenient bool) (warnings []dict.Problem, err error) {
+	if lenient {
+		_, warnings, err = CompileLenient(typ, text)
+	} else {
+		_, err = Compile(typ, text)
+	}
+	if err == nil {
+		err = CheckEntries(typ, Entries(text))
+	}
+	return warnings, err
+}
+
 // CheckEntries returns an ErrBadSource unless entries are the lines of a text, one after the other, that a
 // raft table of this type can hold.
 func CheckEntries(typ string, entries iter.Seq2[[]byte, []byte]) error {
