@@ -21,6 +21,7 @@ type importer struct {
 	err   error
 
 	tables []TableInfo
+	opts   ImportOptions
 }
 
 func (i *importer) Tables(context.Context) ([]TableInfo, error) {
@@ -29,14 +30,14 @@ func (i *importer) Tables(context.Context) ([]TableInfo, error) {
 	return i.tables, nil
 }
 
-func (i *importer) Import(_ context.Context, _ string, _ ImportOptions, entries iter.Seq2[[]byte, []byte]) (ImportResult, error) {
+func (i *importer) Import(_ context.Context, _ string, opts ImportOptions, entries iter.Seq2[[]byte, []byte]) (ImportResult, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.count++
 	if i.err != nil {
 		return ImportResult{}, i.err
 	}
-	i.text = ""
+	i.opts, i.text = opts, ""
 	for k, v := range entries {
 		i.text += string(k) + "=" + string(v) + " "
 	}
@@ -107,6 +108,45 @@ func TestFileWatch(t *testing.T) {
 	until("a touched file is imported again", func() bool { _, count := to.get(); return count == before+1 })
 	write("c 3\n")
 	until("the last file", has("c=3 "))
+}
+
+// TestFileWatch_Rules ensures that a file is read as what the table is, that bad rules are named with their lines and
+// change nothing, and that an import says that it comes from a watched file, with its digest where there is one.
+func TestFileWatch_Rules(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "source")
+	for _, test := range []struct{ typ, there, want string }{
+		{"cidr", "", "00000001=# ours 00000002=192.0.2.0/24 OK "}, {"", "cidr", "00000001=# ours 00000002=192.0.2.0/24 OK "}, {"", "", "192.0.2.0/24=OK "},
+	} {
+		to, log := &importer{}, &logLines{}
+		if test.there != "" {
+			to.tables = []TableInfo{{Name: "other", Type: "pcre"}, {Name: "t", Type: test.there}}
+		}
+		w := &FileWatch{Table: "t", Path: path, To: to, Import: ImportOptions{Type: test.typ}, Logger: slog.New(slog.NewTextHandler(log, nil)),
+			Digest: func(entries iter.Seq2[[]byte, []byte]) (text string) {
+				for range entries {
+					text += "+"
+				}
+				return text
+			}}
+		load := func(text string) error {
+			t.Helper()
+			if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			_, err := w.load(context.Background())
+			return err
+		}
+		if err := load("# ours\n192.0.2.0/24 OK\n"); err != nil || to.text != test.want {
+			t.Errorf("%+v: %v, %q", test, err, to.text)
+		}
+		if typ := strings.TrimSpace(test.typ + test.there); to.opts.Way != WayWatchFile || typ != "" && to.opts.Type != typ || len(to.opts.Digest) != strings.Count(test.want, "=") {
+			t.Errorf("%+v: imported with %+v", test, to.opts)
+		}
+		var e *Error
+		if err := load("192.0.2.0/24 OK\n192.0.2.0/33 OK\nlonely\n"); !errors.As(err, &e) || e.Kind != BadData || !strings.Contains(e.Text, "line 3") || to.text != test.want {
+			t.Errorf("%+v: bad lines: %v, %q", test, err, to.text)
+		}
+	}
 }
 
 // logLines is a log that is read while it is written.

@@ -207,7 +207,7 @@ func TestImport_Killed(t *testing.T) {
 			}
 			return s["leader"] != ""
 		})
-		at := time.Duration(random.Int64N(int64(whole) * 5 / 4))
+		at := time.Duration(random.Int64N(int64(whole) * 5 / 2))
 		what := fmt.Sprintf("round %d, all %v, through %s, %s killed after %v", round, all, local.name, victim, at)
 		key := g.number % 10
 		ctx, cancel := context.WithCancel(t.Context())

@@ -1,0 +1,164 @@
+package cluster_test
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"sync"
+	"testing"
+	"time"
+
+	"postraft/cluster"
+	"postraft/cluster/clustertest"
+	"postraft/fsm/packed"
+)
+
+// numbered yields entries number 0 up to count whose values value makes; where that is empty there is no entry.
+func numbered(count int, value func(i int) string) iter.Seq2[[]byte, []byte] {
+	return func(yield func(k, v []byte) bool) {
+		for i := range count {
+			if v := value(i); v != "" && !yield(fmt.Appendf(nil, "user%06d@example.com", i), []byte(v)) {
+				return
+			}
+		}
+	}
+}
+
+func same(int) string { return "mailbox" }
+
+// everyTenth changes, removes and leaves alone.
+func everyTenth(i int) string {
+	switch i % 10 {
+	case 0:
+		return "another"
+	case 1:
+		return ""
+	}
+	return "mailbox"
+}
+
+func imported(t *testing.T, n *clustertest.Node, opts cluster.ImportOptions, entries iter.Seq2[[]byte, []byte]) cluster.ImportResult {
+	t.Helper()
+	r, err := n.Import(t.Context(), "t", opts, entries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// TestNode_ImportMinimal ensures that of a large import only what has changed goes into the log, that nothing does where
+// nothing has, and that the whole goes where a server of the cluster cannot take the changes alone.
+func TestNode_ImportMinimal(t *testing.T) {
+	const count = 50_000
+	for _, level := range []int{0, 2} {
+		c := clustertest.NewWith(t, 3, func(cfg *cluster.Config) {
+			if cfg.Name == "n3" {
+				cfg.CommandLevel = level
+			}
+		})
+		n := c.Nodes[0]
+		before := imported(t, n, cluster.ImportOptions{}, numbered(count, same)).Version
+		if level == 0 {
+			c.Eventually("the leader knows what all can", func() error {
+				if events, _, err := n.KeyHistory("t", []byte("user000000@example.com")); err != nil || events[0].Node == "" {
+					imported(t, n, cluster.ImportOptions{}, numbered(0, same))
+					before = imported(t, n, cluster.ImportOptions{}, numbered(count, same)).Version
+					return fmt.Errorf("%v %v", events[0], err)
+				}
+				return nil
+			})
+		}
+		r := imported(t, n, cluster.ImportOptions{}, numbered(count, everyTenth))
+		if want := (cluster.ImportResult{Changed: count / 10, Removed: count / 10, Unchanged: count / 10 * 8, Version: r.Version, Was: before}); r != want {
+			t.Errorf("result %+v, want %+v", r, want)
+		}
+		if entries := r.Version - before; (entries <= 8) != (level == 0) {
+			t.Errorf("level %d: it took %d entries of the log", level, entries)
+		}
+		digest := packed.DigestOf(numbered(count, everyTenth))
+		c.Agree()
+		for _, n := range c.Nodes {
+			if got := n.Status().Tables[0].Digest; got != digest {
+				t.Errorf("%s: digest %v, want %v", n.Config.Name, got, digest)
+			}
+		}
+		again := imported(t, c.Nodes[1], cluster.ImportOptions{Digest: &digest}, func(func(k, v []byte) bool) {
+			t.Error("entries were read that the table has")
+		})
+		if want := (cluster.ImportResult{Unchanged: count / 10 * 9, Version: r.Version, Was: r.Version}); again != want {
+			t.Errorf("again: %+v, want %+v", again, want)
+		}
+		other := packed.DigestOf(numbered(10, same))
+		if r := imported(t, n, cluster.ImportOptions{Digest: &other, Merge: true}, numbered(10, same)); r.Added != 1 || r.Changed != 1 {
+			t.Errorf("merged: %+v", r)
+		}
+	}
+}
+
+// TestNode_ImportContended ensures that an import of many changes makes the table what it is to be while others write to
+// it, and tells which version it took the place of.
+func TestNode_ImportContended(t *testing.T) {
+	const count = 20_000
+	c := clustertest.New(t, 3)
+	n := c.Nodes[0]
+	imported(t, n, cluster.ImportOptions{}, numbered(count, same))
+	ctx, cancel := context.WithCancel(t.Context())
+	var writing sync.WaitGroup
+	for _, w := range c.Nodes[1:] {
+		writing.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				w.Put("t", fmt.Sprintf("late%d", i%7), w.Config.Name)
+			}
+		})
+	}
+	for _, entries := range []iter.Seq2[[]byte, []byte]{numbered(count, everyTenth), numbered(count, same)} {
+		r := imported(t, n, cluster.ImportOptions{}, entries)
+		at, err := n.TableAt("t", r.Version)
+		if err != nil || at.Digest() != packed.DigestOf(entries) {
+			t.Errorf("at its version the table is another one: %v", err)
+		}
+		was, err := n.TableAt("t", r.Was)
+		if before, beforeErr := n.TableAt("t", r.Version-1); err != nil || beforeErr != nil || r.Was >= r.Version || was.Digest() != before.Digest() {
+			t.Errorf("%+v is not what it took the place of: %v %v", r, err, beforeErr)
+		}
+	}
+	cancel()
+	writing.Wait()
+	c.Agree()
+}
+
+// TestNode_ImportNewTable ensures that nobody finds a table that an import makes empty, or in part: a key that is
+// not found bounces mail.
+func TestNode_ImportNewTable(t *testing.T) {
+	c := clustertest.New(t, 3)
+	ctx, cancel := context.WithCancel(t.Context())
+	var looking sync.WaitGroup
+	for _, n := range c.Nodes {
+		looking.Go(func() {
+			tick := time.NewTicker(100 * time.Microsecond) // a leader needs longer for the next entry
+			defer tick.Stop()
+			for ctx.Err() == nil {
+				<-tick.C
+				if _, found, err := n.Table("t").Lookup([]byte("user000001@example.com")); err == nil && !found {
+					t.Errorf("%s has the table without its entries", n.Config.Name)
+					return
+				}
+			}
+		})
+	}
+	n := c.Nodes[0]
+	for range 15 {
+		version := imported(t, n, cluster.ImportOptions{}, numbered(3, same)).Version
+		if err := n.DropTable(t.Context(), "t"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.RestoreVersion(t.Context(), "t", version); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.DropTable(t.Context(), "t"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	looking.Wait()
+}
