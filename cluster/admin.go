@@ -252,6 +252,9 @@ func (n *Node) importChanges(ctx context.Context, name string, opts ImportOption
 		loads = append(loads, load{name: name, typ: opts.Type, table: removed})
 	}
 	r, err := n.stage(ctx, loads, opts.Way, fsm.StageCommit{Delta: &fsm.StageDelta{IfVersion: table.Version}})
+	if errors.Is(err, ErrRefused) { // an older server came in meanwhile
+		err = errLarge
+	}
 	result.Version = r.Index
 	return result, conflictIfGone(err)
 }

@@ -44,8 +44,8 @@ type writer struct {
 	seq     uint64
 	wake    chan struct{}
 
-	// plainFor is closed with the leadership of a leader that cannot read where changes come from. The goroutine of
-	// run has it.
+	// plainFor is the channel of leaderWatch while a leader leads that cannot read where changes come from. It belongs
+	// to the goroutine of run.
 	plainFor <-chan struct{}
 
 	mu      sync.Mutex

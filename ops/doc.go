@@ -23,7 +23,7 @@
 //	GET    /v1/table?name=T                  TableInfo
 //	POST   /v1/table?name=T&type=hash        makes an empty table -> Changed
 //	DELETE /v1/table?name=T                  drops it -> Changed
-//	GET    /v1/table/watch?name=T&from=I     changes behind an index, one JSON Event a line
+//	GET    /v1/table/watch?name=T&from=I     changes behind an index, one JSON Event a line; {"at":I} when all up to I came
 //	POST   /v1/table/explain?name=T          entryRequest -> Explained; &exact=true
 //	GET    /v1/table/history?name=T&key=K    History of a key, in base64
 //	POST   /v1/table/restore?name=T&version=I makes the table what it was -> ImportResult

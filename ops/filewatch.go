@@ -148,15 +148,24 @@ func (w *FileWatch) load(ctx context.Context) (ImportResult, error) {
 	return result, nil
 }
 
-// tableType returns the type of the table.
+// tableType returns the type of the table, as soon as the agent knows.
 func (w *FileWatch) tableType(ctx context.Context) (string, error) {
-	tables, err := w.To.Tables(ctx)
-	for _, t := range tables {
-		if t.Name == w.Table {
-			return t.Type, err
+	for {
+		tables, err := w.To.Tables(ctx)
+		if err != nil && Classify(err).Kind == Retry && ctx.Err() == nil {
+			select {
+			case <-time.After(againEvery):
+			case <-ctx.Done():
+			}
+			continue
 		}
+		for _, t := range tables {
+			if t.Name == w.Table {
+				return t.Type, err
+			}
+		}
+		return dict.TypeHash, err
 	}
-	return dict.TypeHash, err
 }
 
 // read returns what the file holds, a BadData error that names the lines where that is no table of this type.

@@ -482,6 +482,44 @@ func TestServer_UnknownRequest(t *testing.T) {
 	}
 }
 
+// knowing is an agent whose tables have the digest "known".
+type knowing struct{ *fakeAgent }
+
+func (a knowing) Import(ctx context.Context, table string, opts ImportOptions, entries iter.Seq2[[]byte, []byte]) (ImportResult, error) {
+	if opts.Digest == "known" {
+		return ImportResult{Unchanged: 1}, nil
+	}
+	result := ImportResult{}
+	for range entries {
+		result.Added++
+	}
+	return result, nil
+}
+
+// TestClient_ImportKnown ensures that entries are sent only to an agent that wants them.
+func TestClient_ImportKnown(t *testing.T) {
+	c := serve(t, knowing{newFake()}, nil)
+	const count = 50_000
+	for digest, want := range map[string]ImportResult{
+		"known": {Unchanged: 1}, "other": {Added: count}, "": {Added: count},
+	} {
+		read := 0
+		got, err := c.Import(t.Context(), "t", ImportOptions{Digest: digest}, func(yield func(k, v []byte) bool) {
+			for i := range count {
+				if read++; !yield(fmt.Appendf(nil, "user%06d@example.com", i), []byte("mailbox")) {
+					return
+				}
+			}
+		})
+		if got.Added != want.Added || got.Unchanged != want.Unchanged || err != nil {
+			t.Errorf("digest %q: %+v %v", digest, got, err)
+		}
+		if digest == "known" && read > count/10 { // a buffer full of them waits
+			t.Errorf("%d entries were made ready for an agent that has them", read)
+		}
+	}
+}
+
 func (a *fakeAgent) Watch(ctx context.Context, _ string, from *uint64, emit func(Event) error, idle func(uint64) error) error {
 	if from != nil && *from < 5 {
 		return Errorf(NotFound, "forgotten")

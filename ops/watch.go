@@ -140,7 +140,7 @@ func (c *Client) Watch(ctx context.Context, table string, from *uint64, emit fun
 	}
 }
 
-// againEvery is how often an agent that is away is looked for.
+// againEvery is how often an agent is asked that is away, or does not know yet.
 const againEvery = 250 * time.Millisecond
 
 // A watchPlace is how far a watch has come.
