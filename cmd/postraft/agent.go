@@ -132,7 +132,7 @@ func (g *agent) live(ctx context.Context, hup <-chan os.Signal) error {
 	serving, stopServing := context.WithCancel(context.Background())
 	defer stopServing()
 	g.serve(serving)
-	g.web.show(watched{g.node, g.proxy, g.auto, g.operated()})
+	g.web.show(&watched{g.node, g.proxy, g.auto, g.operated()})
 	g.log.Info("agent runs", "node", g.settings.name, "version", version, "run_dir", g.settings.runDir)
 	g.notify("READY=1")
 	err := g.wait(ctx, hup)
