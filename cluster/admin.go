@@ -118,6 +118,9 @@ func (n *Node) Import(ctx context.Context, name string, opts ImportOptions, entr
 	if err := errors.Join(dict.CheckTableName(name), dict.CheckTableType(opts.Type)); err != nil {
 		return ImportResult{}, err
 	}
+	if opts.Merge && dict.IsPattern(opts.Type) {
+		return ImportResult{}, fmt.Errorf("import into table %s: %w: rules are kept in the order of their text, which cannot be merged", name, dict.ErrBadSource)
+	}
 	if opts.Digest != nil {
 		if err := n.ReadIndex(ctx); err != nil {
 			return ImportResult{}, fmt.Errorf("import into table %s: %w", name, err)
@@ -134,9 +137,6 @@ func (n *Node) Import(ctx context.Context, name string, opts ImportOptions, entr
 		return ImportResult{}, fmt.Errorf("import into table %s: %w", name, context.Cause(ctx))
 	}
 	if dict.IsPattern(opts.Type) {
-		if opts.Merge {
-			return ImportResult{}, fmt.Errorf("import into table %s: %w: rules are kept in the order of their text, which cannot be merged", name, dict.ErrBadSource)
-		}
 		if err := pattern.CheckEntries(opts.Type, next.All()); err != nil {
 			return ImportResult{}, fmt.Errorf("import into table %s: %w", name, err)
 		}
