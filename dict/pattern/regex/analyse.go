@@ -3,11 +3,12 @@ package regex
 import "bytes"
 
 // analyse notes what can be told of a match before it is tried.
-func (re *Regex) analyse(root *node) {
+func (re *Regex) analyse(root *node, groups map[int]*node) {
 	re.anchored = anchored(root) || re.pure && dotStar(root)
 	if s, ok := first(root); ok {
 		re.firstSet, re.useFirst = s, true
 	}
+	re.least = leastOf(root, groups)
 	if found := required(root); len(found.any) > 0 {
 		re.literals = found.any
 	}
@@ -212,4 +213,51 @@ func requiredCat(subs []*node) need {
 	}
 	out.any = better(out.any, exactly(run).any)
 	return out
+}
+
+// maxLeast is where counting how much a match takes ends.
+const maxLeast = 1 << 16
+
+// leastOf returns how many bytes a match of n takes at least, or fewer. groups are the captures, for calls.
+func leastOf(n *node, groups map[int]*node) int {
+	known := map[int]int{} // of the groups that were called; 0 while that is found out
+	var least func(n *node) int
+	least = func(n *node) int {
+		switch n.op {
+		case opSet:
+			return 1
+		case opCat:
+			sum := 0
+			for _, sub := range n.subs {
+				sum = min(sum+least(sub), maxLeast)
+			}
+			return sum
+		case opAlt:
+			out := least(n.subs[0])
+			for _, sub := range n.subs[1:] {
+				out = min(out, least(sub))
+			}
+			return out
+		case opRepeat:
+			if n.min == 0 {
+				return 0
+			}
+			return min(n.min*least(n.subs[0]), maxLeast)
+		case opCapture, opAtomic:
+			return least(n.subs[0])
+		case opCond:
+			if n.cond == condDefine {
+				return 0
+			}
+			return min(least(n.subs[0]), least(n.subs[1]))
+		case opCall:
+			if _, ok := known[n.n]; !ok && groups[n.n] != nil {
+				known[n.n] = 0
+				known[n.n] = least(groups[n.n])
+			}
+			return known[n.n]
+		}
+		return 0
+	}
+	return least(n)
 }

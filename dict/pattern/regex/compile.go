@@ -70,6 +70,7 @@ type Regex struct {
 	pure     bool // groups as well
 	useFirst bool
 	firstSet set // bytes that a match can begin with, if useFirst
+	least    int // bytes that a match takes at least
 	literals [][]byte
 }
 
@@ -124,7 +125,7 @@ func build(root *node, groups int, posix bool) (*Regex, error) {
 			return nil, fmt.Errorf("instruction %d calls group %d, which is not there", i, in.x)
 		}
 	}
-	re.analyse(root)
+	re.analyse(root, c.byNum)
 	return re, nil
 }
 

@@ -146,7 +146,7 @@ func (m *Matcher) search() (bool, error) {
 		m.regs = make([]int32, re.regs, 2*re.regs)
 	}
 	m.regs = m.regs[:re.regs]
-	for start := 0; start <= n; start++ {
+	for start := 0; start <= n-re.least; start++ {
 		if re.useFirst {
 			from := start
 			for start < n && !re.firstSet.has(m.key[start]) {

@@ -65,9 +65,26 @@ func (p *pcre) group() (piece, error) {
 	return p.options()
 }
 
-// verb reads a (*VERB), of which only the one that fails is served.
+// spelled are the groups that can be written (*name:...), and how else.
+var spelled = map[string]string{
+	"atomic": "?>", "pla": "?=", "positive_lookahead": "?=", "nla": "?!", "negative_lookahead": "?!",
+	"plb": "?<=", "positive_lookbehind": "?<=", "nlb": "?<!", "negative_lookbehind": "?<!",
+}
+
+// verb reads a (*VERB), of which only the one that fails is served, or a group with a name for what it does.
 func (p *pcre) verb() (piece, error) {
 	p.pos++
+	if i := strings.IndexAny(p.src[p.pos:], ":)"); i >= 0 && p.src[p.pos+i] == ':' {
+		switch wrap := p.src[p.pos : p.pos+i]; spelled[wrap] {
+		case "":
+		case "?>":
+			p.pos += i + 1
+			return p.body(&node{op: opAtomic})
+		default:
+			p.pos += i + 1
+			return p.body(&node{op: opLook, neg: strings.HasSuffix(spelled[wrap], "!"), behind: strings.HasPrefix(spelled[wrap], "?<")})
+		}
+	}
 	word, ok := p.until(')')
 	if !ok {
 		return piece{}, errNoClose
@@ -98,13 +115,23 @@ func (p *pcre) body(wrap *node) (piece, error) {
 	p.flags = saved
 	switch {
 	case wrap == nil:
-		return piece{n: alt(subs...)}, nil
+		return piece{n: grouped(subs)}, nil
 	case wrap.behind: // each branch is as long as it is
 		wrap.subs = subs
 	default:
 		wrap.subs = []*node{alt(subs...)}
 	}
 	return piece{n: wrap}, nil
+}
+
+// grouped returns the alternatives of a group that captures nothing. An assertion alone in it does not become one that
+// stands by itself, which a quantifier takes for a word bracket.
+func grouped(subs []*node) *node {
+	n := alt(subs...)
+	if n.op == opAssert {
+		return &node{op: opCat, subs: []*node{n}}
+	}
+	return n
 }
 
 func (p *pcre) capture(name string) (piece, error) {
@@ -162,7 +189,7 @@ func (p *pcre) branchReset() (piece, error) {
 		return piece{}, errNoClose
 	}
 	p.groups, p.flags = most, saved
-	return piece{n: alt(subs...)}, nil
+	return piece{n: grouped(subs)}, nil
 }
 
 // callNumber reads [+-]digits before the closing parenthesis of a call.

@@ -24,7 +24,7 @@ var (
 // CompilePOSIX compiles a POSIX pattern, extended unless Basic, with the additions of glibc: back
 // references, \< \> \b \B \w \W \s \S \` \' in both kinds.
 func CompilePOSIX(pattern string, flags Flags) (*Regex, error) {
-	p := &posix{src: pattern, flags: flags, done: map[int]bool{}, start: true}
+	p := &posix{src: pattern, flags: flags, start: true}
 	root, err := p.alternatives(0)
 	if err != nil {
 		return nil, err
@@ -38,8 +38,8 @@ type posix struct {
 	pos    int
 	flags  Flags
 	groups int
-	done   map[int]bool // groups that are closed
-	start  bool         // a circumflex here is an anchor in a basic expression
+	done   uint // bits of the groups that a back reference may name here
+	start  bool // a circumflex here is an anchor in a basic expression
 }
 
 // A token is what glibc's peek_token tells apart.
@@ -113,11 +113,16 @@ func (p *posix) alternatives(nest int) (*node, error) {
 		return nil, errTooBig
 	}
 	var subs []*node
+	before := p.done // a branch may not name the groups of those beside it
+	all := before
 	for {
+		p.done = before
 		n, err := p.branch(nest)
 		if err != nil {
 			return nil, err
 		}
+		all |= p.done
+		p.done = all
 		subs = append(subs, n)
 		t := p.peek()
 		if t.kind != '|' {
@@ -165,7 +170,7 @@ func (p *posix) expression(t token, nest int) (n *node, err error) {
 		}
 	case tokRef:
 		p.next(t)
-		if !p.done[int(t.c-'0')] {
+		if p.done>>(t.c-'0')&1 == 0 {
 			return nil, errBadRef
 		}
 		n = &node{op: opBackref, refs: []int{int(t.c - '0')}, fold: p.fold()}
@@ -274,7 +279,9 @@ func (p *posix) group(t token, nest int) (*node, error) {
 		return nil, errNoParen
 	}
 	p.next(t)
-	p.done[number] = true
+	if number <= 9 {
+		p.done |= 1 << number
+	}
 	return &node{op: opCapture, n: number, subs: []*node{body}}, nil
 }
 
