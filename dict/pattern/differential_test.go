@@ -113,7 +113,7 @@ func TestDifferential(t *testing.T) {
 	for _, typ := range []string{dict.TypeCIDR, dict.TypeRegexp, dict.TypePCRE} {
 		t.Run(typ, func(t *testing.T) {
 			c := comparison{generator: &generator{rand.New(rand.NewPCG(seed, 7)), typ}, dir: dir}
-			for round := range rounds(t, 90) {
+			for round := range rounds(t, 100) {
 				c.round(t, round)
 				if t.Failed() && os.Getenv("POSTRAFT_PATTERN_ALL") == "" {
 					t.FailNow()
@@ -130,7 +130,7 @@ func TestDifferential(t *testing.T) {
 		})
 	}
 	t.Logf("%d lookups compared", total)
-	if least := 140_000; total < least && os.Getenv("POSTRAFT_PATTERN_ROUNDS") == "" {
+	if least := 150_000; total < least && os.Getenv("POSTRAFT_PATTERN_ROUNDS") == "" {
 		t.Errorf("%d lookups: at least %d are to be compared", total, least)
 	}
 }
@@ -176,7 +176,9 @@ func (c *comparison) round(t *testing.T, round int) {
 		want, ok := values[key]
 		m, err := r.Match([]byte(key), 0)
 		if err != nil {
-			c.limits++
+			if c.limits++; c.limits <= 3 {
+				t.Logf("round %d: key %q: %v\n%s", round, key, err, numbered(text))
+			}
 			continue
 		}
 		c.lookups++
@@ -200,27 +202,33 @@ func numbered(text string) string {
 	return b.String()
 }
 
+var calls = regexp.MustCompile(`\(\?([R&+-]?[0-9&R]|P>)|\\g[<']`)
+
 // table makes the text of a table.
 func (g *generator) table() string {
 	var b strings.Builder
 	for i := range 5 + g.IntN(60) {
 		result := fmt.Sprintf("r%d%s", i, g.result())
 		negated := pick(g, "", "", "", "", "", "!", "! ", "!!", "", "", "", "!\n\t")
+		first := g.pattern()
+		if calls.MatchString(first) { // of one that calls itself for ever PCRE2 may say that it does not match, or that it cannot know
+			negated = ""
+		}
 		switch g.IntN(24) {
 		case 0, 1, 2:
-			fmt.Fprintf(&b, "%s %s%s\n", pick(g, "if", "IF", "If"), negated, g.pattern())
+			fmt.Fprintf(&b, "%s %s%s\n", pick(g, "if", "IF", "If"), negated, first)
 		case 3, 4, 5:
 			b.WriteString(pick(g, "endif\n", "ENDIF\n", "endif  \n", "endif\n", "endif x\n"))
 		case 6:
 			b.WriteString(pick(g, "# comment\n", "\n", "   \n", "\t# x\n", " continued\n", "word x\n", "/x\n", "ifx /a/ b\n", "1.2.3.4\n", "#\r\n", "\r\n", "\v\n", "# a\x00b\n", "\xa0x y\n", "if\n", "endif!\n", " \n# x\n  y\n"))
 		case 7:
 			if g.typ == dict.TypeRegexp {
-				fmt.Fprintf(&b, "%s%s!%s %s\n", negated, g.pattern(), g.pattern(), result)
+				fmt.Fprintf(&b, "%s%s!%s %s\n", negated, first, g.pattern(), result)
 				break
 			}
 			fallthrough
 		default:
-			fmt.Fprintf(&b, "%s%s%s%s%s\n", negated, g.pattern(), pick(g, " ", "\t", "  ", "\n ", "\n# between\n\n\t", "\v", "\r "), result, pick(g, "", "", "", " ", "\r", "\t\r", "\x00 lost", "\n\tand on\n  on"))
+			fmt.Fprintf(&b, "%s%s%s%s%s\n", negated, first, pick(g, " ", "\t", "  ", "\n ", "\n# between\n\n\t", "\v", "\r "), result, pick(g, "", "", "", " ", "\r", "\t\r", "\x00 lost", "\n\tand on\n  on"))
 		}
 	}
 	return b.String()

@@ -90,7 +90,8 @@ func (g *generator) atom() string {
 // groups glibc remembers, from one key to the next, more than is so, and answers by what it was asked before.
 const topDepth = 3
 
-// posix makes a pattern for regcomp(3).
+// posix makes a pattern for regcomp(3), without an empty branch between others: whether glibc's groups then hold that
+// or the next one depends on what is around it.
 func (g *generator) posix(depth int, basic bool) string {
 	var b strings.Builder
 	if depth == topDepth && g.IntN(2) == 0 {
@@ -117,9 +118,12 @@ func (g *generator) posix(depth int, basic bool) string {
 		default:
 			b.WriteString(g.atom())
 		}
+		if depth == topDepth && g.IntN(30) == 0 {
+			b.WriteString(pick(g, `\<`, `\>`, `\b`, `\B`, "\\`", `\'`))
+		}
 		if g.IntN(30) == 0 {
-			b.WriteString(pick(g, `\<`, `\>`, `\b`, `\B`, "\\`", `\'`, `\1`, "()", "[", "(", ")", "{", "}", "*", "+", "a{2", "a{x}", "a{2,1}", "[b-a]", "[[:foo:]]", "[[.a.]]", "[[=a=]]",
-				"[[.ab.]]", "a||b", "(|a)", "a|", `\a`, `\n`, `\d`, "a**", "a{,2}", "[a", "[[:alpha:", "[_-z]", "[Z-a]", "[a-c-e]", "a{3}{2}", "[[.-.]]", `\{`, "a+?", "[--/]", "[%--]", `[\n]`, "(a)|b\\1", "(a|b)\\1", "(.)(.)\\2\\1", "()", "a{1,2}{2}", "[^-a]", "[]-a]", "[a-z-9]", "[[:alnum:]_.-]", "(^|@)", "(a|ab)(c|bcd)", "\\.", "\\$", "\\^", "[$^]", "a{0}", "(a){0}", "(ab|a)(bc)?", "x{1,300}", "[é]"))
+			b.WriteString(pick(g, `\1`, "()", "[", "(", ")", "{", "}", "*", "+", "a{2", "a{x}", "a{2,1}", "[b-a]", "[[:foo:]]", "[[.a.]]", "[[=a=]]",
+				"[[.ab.]]", "(|a)", "a|", `\a`, `\n`, `\d`, "a**", "[a", "[[:alpha:", "[_-z]", "[Z-a]", "[a-c-e]", "a{3}{2}", "[[.-.]]", `\{`, "a+?", "[--/]", "[%--]", `[\n]`, "(a)|b\\1", "(a|b)\\1", "(.)(.)\\2\\1", "()", "a{1,2}{2}", "[^-a]", "[]-a]", "[a-z-9]", "[[:alnum:]_.-]", "(^|@)", "(a|ab)(c|bcd)", "\\.", "\\$", "\\^", "[$^]", "a{0}", "(a){0}", "(ab|a)(bc)?", "x{1,300}", "[é]"))
 		}
 		if g.IntN(4) == 0 {
 			q := pick(g, "*", "*", plus, "?", brace+"2"+close, brace+"1,2"+close, brace+"0,1"+close, brace+"2,"+close, brace+"0"+close)
@@ -136,7 +140,8 @@ func (g *generator) posix(depth int, basic bool) string {
 }
 
 // pcre makes a pattern for pcre2_compile(3). It repeats no group zero times: with a circumflex in such a group PCRE2
-// 10.42 takes the pattern for one that only matches at the start of a line.
+// 10.42 takes the pattern for one that only matches at the start of a line. And no group refers back to itself: with
+// a circumflex in it PCRE2 then finds less than there is.
 func (g *generator) pcre(depth int) string {
 	var b strings.Builder
 	if g.IntN(4) == 0 {
@@ -155,10 +160,10 @@ func (g *generator) pcre(depth int) string {
 			b.WriteString(pick(g, `\d`, `\D`, `\b`, `\B`, `\A`, `\Z`, `\z`, `\x61`, `\141`, `\x{62}`, `\N`, `\h`, `\H`, `\v`, `\R`, `\Qa.b\E`, `\Q.\E`, "[\\d_]", `[\w.]`, `[^\s]`, `[\x61-\x63]`,
 				`\G`, `(?<=a)`, `(?<!a)`, `(?<=ab|c)`, `(?<=^|@)`, `(?<!\w)`, `(?<=a(?=b))`, `(?<!(?:a|bc)\b)`, `(*plb:o)`, `(?<=[^.]{2})`, `\K`, `(?:a\Kb|\K)`, `[^\W\d]`, `[[:^digit:]\n]`, `[^[:^alpha:]]`, `\Q\E`, `[\x{41}-Z]`, `\ `, `[ -~]`, `\o{101}`, `(?<=a\Q.b\E)`, "(?#note)", "(?i)", "(?-i)", `[a\-z]`, `[[:^alpha:]]`, `[[:word:]]`, `\p{L}`, `\P{Lu}`, `\pN`, `[\p{Lu}1]`, `\X`, `\C`, `\t`, `\e`, `\cA`, `[\Q]\E]`))
 		case k == 5 && g.IntN(3) == 0:
-			b.WriteString(pick(g, `\1`, `(a|b)\1`, `(a)?\1`, `\g1`, `\g{-1}`, `(?1)`, `(?R)?`, `(?<q>a|b)\k<q>`, `(?<w>.)(?P=w)`, `(?(1)a|b)`, `(a)?(?(1)b|c)`, `(?(?=a)ab|.)`, `(?(DEFINE)(?<d>[ab]))(?&d)`,
-				`(\((?:[^()]|(?1))*\))`, `(a(?1)?b)`, `(?-1)`, `(?+1)(a)`, `(?|(a)|(b))\1`, `(?(R)a|b)`, `(?(<n>)a|b)`, `\g<1>`, `(?>a*)b`, `a++b`, `(?:a|ab)++c`, `(?P<p>a)(?P>p)`, `(?'t'a)\k't'\k{t}`,
-				`(?<l>a|b(?&l)c)`, `(?(R1)a|b(?1)?)`, `(?(?!a)\w|ab)`, `(?(?<=a)b|c)`, `^(?:(.)(?=.*\1))+`, `(.)(.)?\2?\1`, `(?:a|b)*+c`, `(?>a|ab)(?:c|bc)`, `(a(?:b|(?1))*+c)`, `\b(\w+)\W+\1\b`, `(?<y>.)(?!\k<y>)`,
-				`(?:(a)|b)*\1`, `(a*)*`, `(a*)+b`, `(?:a?)*?b`, `(?:(?=(\w))a)*`, `(a|ab)(c|bcd)(d*)`, `(?(<k>)a|b)(?<k>c)?`, `(?=(a+))\1b`, `(?i)a(?-i)b`, `a(?i)b|c`, `(?:(?i)a)b`, `(?<=(a))\1`, `(?!(a)b)\w\1?`, `(?|(a)(b)|(c))(d)?\3?`))
+			b.WriteString(pick(g, `(a|b)\g{-1}`, `(a)?\g{-1}`, `(b|c)\g1`, `(.)\g{-1}`, `(?1)`, `(?R)?`, `(?<q>a|b)\k<q>`, `(?<w>.)(?P=w)`, `(?(1)a|b)`, `(a)?(?(1)b|c)`, `(?(?=a)ab|.)`, `(?(DEFINE)(?<d>[ab]))(?&d)`,
+				`(\((?:[^()]|(?1))*\))`, `(a(?1)?b)`, `(?-1)`, `(?+1)(a)`, `(?|(a)|(b))\g{-1}`, `(?(R)a|b)`, `(?(<n>)a|b)`, `\g<1>`, `(?>a*)b`, `a++b`, `(?:a|ab)++c`, `(?P<p>a)(?P>p)`, `(?'t'a)\k't'\k{t}`,
+				`(?<l>a|b(?&l)c)`, `(?(R1)a|b(?1)?)`, `(?(?!a)\w|ab)`, `(?(?<=a)b|c)`, `^(?:(.)(?=.*\g{-1}))+`, `(.)(.)?\g{-1}?\g{-2}`, `(?:a|b)*+c`, `(?>a|ab)(?:c|bc)`, `(a(?:b|(?1))*+c)`, `\b(\w+)\W+\g-1\b`, `(?<y>.)(?!\k<y>)`,
+				`(?:(a)|b)*\g{-1}`, `(a*)*`, `(a*)+b`, `(?:a?)*?b`, `(?:(?=(\w))a)*`, `(a|ab)(c|bcd)(d*)`, `(?(<k>)a|b)(?<k>c)?`, `(?=(a+))\g{-1}b`, `(?i)a(?-i)b`, `a(?i)b|c`, `(?:(?i)a)b`, `(?<=(a))\g{-1}`, `(?!(a)b)\w\g{-1}?`, `(?|(a)(b)|(c))(d)?\g{-1}?`))
 		case k == 6 && g.IntN(6) == 0:
 			b.WriteString(pick(g, "(", ")", "[", "*", "+", "?", "a{2,1}", "{", "}", "a{,2}", "a{2", "[b-a]", `[a-\d]`, `[\d-z]`, "[[:foo:]]", "[[.a.]]", `\y`, `\g`, `\k`, "(?<1>a)", "(?", "(?z)", `\x{100}`,
 				`\400`, `\8`, `\c`, `(?<=a*)`, `(?<=a|bc)`, `(?<=(?:a|bc))`, "(?(1)a|b|c)", `\p{Foo}`, "[:alpha:]", "(?<m>a)(?<m>b)", "^*", "$*", `\b+`, `\A*`, "(?=a)*", "(?!a)?", "a**", "a+*", "a{2}{3}", "x{0}", "(a){0}", "]", "[]", "[^]", "[^]]", "(?i)*",

@@ -42,6 +42,10 @@ func TestRules_Lookup(t *testing.T) {
 		{"pcre flags", dict.TypePCRE, "/^a.b$/s A\n/^c$/m C\n/ d e /x DE\n/f/A F\n/(g+)/U <$1>\n/^h$/E H\n", map[string]string{"a\nb": "-", "axb": "A", "x\nc\ny": "C", "xdex": "DE", "f": "F", "xf": "-", "ggg": "<g>", "h\n": "-", "h": "H"}},
 		{"pcre beyond the regular", dict.TypePCRE, `/^(?!.*no)(?<w>\w)\k<w>(?=x)x++$/ $1` + "\n" + `/^(\((?:[^()]|(?1))*\))$/ nested` + "\n" + `/^(?>a*)ab|^(?(?=c)cd|ef)$/ x` + "\n", map[string]string{
 			"aaxx": "a", "aay": "-", "(a(b)c)": "nested", "(a(b)c": "-", "aab": "-", "cd": "x", "ef": "x"}},
+		{"pcre optional assertion", dict.TypePCRE, `/^(a)b(?:\b)?c(?|\z)??d(?i:^)*$/ $1` + "\n", map[string]string{"abcd": "a", "abc": "-"}},
+		{"pcre spelled out", dict.TypePCRE, `/^(*nla:b)(*atomic:a+)(*plb:aa)c(*positive_lookahead:d)/ x` + "\n", map[string]string{"aacd": "x", "acd": "-", "aace": "-"}},
+		{"pcre anchored, calling itself", dict.TypePCRE, `/a(?R)?b/A x` + "\n", map[string]string{"aabb": "x", "ab": "x", "cab": "-"}},
+		{"pcre quoted nothing", dict.TypePCRE, `/^(a+\Q\E?)/ <$1>` + "\n", map[string]string{"aa": "<a>"}},
 		{"bytes", dict.TypePCRE, `/^.\xe9$/ byte` + "\n" + `/^..$/ two` + "\n", map[string]string{"a\xe9": "byte", "é": "two", "É": "two", "a\xc9": "two"}},
 		{"delimiters", dict.TypePCRE, `"^a/b\"$" quoted` + "\n" + `;^c\;$; semicolon` + "\n", map[string]string{"a/b\"": "quoted", "c;": "semicolon"}},
 	} {
@@ -87,7 +91,7 @@ func TestCompile_Refuses(t *testing.T) {
 		{dict.TypeRegexp, "/a", "no closing delimiter"}, {dict.TypeRegexp, "/a/q x", "unknown option"}, {dict.TypeRegexp, "/a/", "no replacement text"}, {dict.TypeRegexp, "!", "no pattern"},
 		{dict.TypeRegexp, "/a/ $1", "out of range"}, {dict.TypeRegexp, "/(a)/ $0", "out of range"}, {dict.TypeRegexp, "/(a)/ $1x", "non-numeric"}, {dict.TypeRegexp, "/(a)/ $", "empty macro name"},
 		{dict.TypeRegexp, "/(a)/ ${1", "truncated"}, {dict.TypeRegexp, "!/(a)/ $1", "negative match"}, {dict.TypeRegexp, "/[b-a]/ x", "invalid range end"}, {dict.TypeRegexp, "/*a/ x", "invalid preceding"},
-		{dict.TypeRegexp, `/\1(a)/ x`, "invalid back reference"}, {dict.TypeRegexp, "/a{2,1}/ x", "invalid content"}, {dict.TypeRegexp, "/a/ x\nendif", "ENDIF without IF"}, {dict.TypeRegexp, "word x", "neither"},
+		{dict.TypeRegexp, `/\1(a)/ x`, "invalid back reference"}, {dict.TypeRegexp, `/(a)|b\1/ x`, "invalid back reference"}, {dict.TypeRegexp, "/a{2,1}/ x", "invalid content"}, {dict.TypeRegexp, "/a/ x\nendif", "ENDIF without IF"}, {dict.TypeRegexp, "word x", "neither"},
 		{dict.TypeRegexp, "/((a{1000}){1000}){1000}/ x", "too large"}, {dict.TypeRegexp, "/" + strings.Repeat("(", 5000) + "/ x", "too big"},
 		{dict.TypePCRE, "/(?:(?:(?:){65535}){65535}){65535}/ x", "too large"}, {dict.TypePCRE, "/(?<=(?1))(a(?2)(?2))(b(?1)(?1))/ x", "not fixed length"},
 		{dict.TypePCRE, "/(/ x", "missing closing parenthesis"}, {dict.TypePCRE, "/a**/ x", "quantifier"}, {dict.TypePCRE, "/a/X x", "obsolete"}, {dict.TypePCRE, "/(*UTF)a/ x", "not served"},

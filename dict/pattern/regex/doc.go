@@ -14,7 +14,6 @@
 //
 // # What is left out of PCRE2
 //
-// Refused at compile time: the verbs that steer backtracking (COMMIT, PRUNE, SKIP, THEN, ACCEPT), the spelled
-// out forms of groups such as (*atomic:...), callouts, UTF and UCP mode and other newline conventions,
-// (?(VERSION...), script runs.
+// Refused at compile time: the verbs that steer backtracking (COMMIT, PRUNE, SKIP, THEN, ACCEPT), non-atomic
+// look-around, callouts, UTF and UCP mode and other newline conventions, (?(VERSION...), script runs.
 package regex

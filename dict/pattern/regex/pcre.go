@@ -35,10 +35,11 @@ func CompilePCRE(pattern string, flags Flags) (*Regex, error) {
 	if err != nil {
 		return nil, err
 	}
-	if flags&Anchored != 0 {
-		root = cat(assertNode(atBegin), root)
+	re, err := build(root, p.groups, false)
+	if err == nil && flags&Anchored != 0 { // which a call of the whole is not
+		re.anchored = true
 	}
-	return build(root, p.groups, false)
+	return re, err
 }
 
 // A pcre reads one pattern.
@@ -302,7 +303,7 @@ func (p *pcre) repeated(n *node, min, max int) *node {
 		g = lazy
 	}
 	behind := p.pos
-	for p.more() && !p.at(`\Q`) && p.skip() {
+	for p.more() && (p.take(`\Q\E`) || !p.at(`\Q`) && p.skip()) {
 		continue
 	}
 	switch {
