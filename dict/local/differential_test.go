@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -158,11 +159,16 @@ func (m *maker) some(most int, f func() string) (words []string) {
 }
 
 func (m *maker) table(depth int) string {
-	kinds := 9
+	kinds := 11
 	if depth > 2 {
-		kinds = 6
+		kinds = 8
 	}
-	switch m.IntN(kinds) {
+	return m.kind(m.IntN(kinds), depth)
+}
+
+// kind makes a table of one kind; those from 8 on hold others.
+func (m *maker) kind(kind, depth int) string {
+	switch kind {
 	case 0:
 		if m.IntN(2) == 0 {
 			return "static:" + m.braces([]string{m.word(), m.word()})
@@ -179,11 +185,15 @@ func (m *maker) table(depth int) string {
 	case 3:
 		return "texthash:" + m.textHash()
 	case 4:
-		value := m.word()
+		value := m.text(1, 3, 9) // one word: which of several comes is not to be told
 		return "randmap:" + m.braces(m.some(3, func() string { return value }))
 	case 5:
 		return []string{"unix:passwd.byname", "unix:group.byname", "unix:nosuch", "fail:x", "nosuch:x", "static:v", "static:w"}[m.IntN(7)]
-	case 6, 7:
+	case 6:
+		return fmt.Sprintf("regexp:{{/^%s(.*)$/ %s$1}, {!/%s/ %s}}", m.text(0, 2, 6), m.text(0, 2, 5), m.text(1, 2, 6), m.text(1, 2, 6))
+	case 7:
+		return fmt.Sprintf("pcre:{{/(%s)(?=%s)/i <$1>}, if /%s/, {/./ %s}, endif}", m.text(1, 2, 6), m.text(0, 1, 6), m.text(0, 2, 6), m.text(1, 2, 6))
+	case 8, 9:
 		return "pipemap:" + m.braces(m.some(3, func() string { return m.table(depth + 1) }))
 	default:
 		return "unionmap:" + m.braces(m.some(3, func() string { return m.table(depth + 1) }))
@@ -198,7 +208,7 @@ func (m *maker) textHash() string {
 		key := m.key()
 		folded := func() string { return string(dict.Fold([]byte(key))) }
 		if seen[folded()] || strings.ContainsAny(key, " \t\v\"\\") {
-			key = fmt.Sprintf("k%d", len(seen))
+			key = fmt.Sprintf("k%d", len(m.keys))
 			m.keys = append(m.keys, key)
 		}
 		seen[folded()] = true
@@ -225,18 +235,22 @@ func (m *maker) textHash() string {
 // genuine postmap(1) do, and fail where those fail.
 func TestDifferential(t *testing.T) {
 	p := newPostmap(t)
-	set := local.New(local.Config{})
+	set := local.New(local.Config{Files: ruleFiles()})
 	var mu sync.Mutex // guards what follows
-	failures, lookups, hits := 0, 0, 0
-	const tables = 240
+	failures, hits, lookups := 0, 0, map[string]int{}
+	tables := 260
+	if n, err := strconv.Atoi(os.Getenv("POSTRAFT_LOCAL_TABLES")); err == nil {
+		tables = n
+	}
+	first, _ := strconv.Atoi(os.Getenv("POSTRAFT_LOCAL_SEED"))
 	places := make(chan struct{}, 48) // postmap sleeps for a second before it fails
 	var all sync.WaitGroup
 	for seed := range tables {
 		places <- struct{}{}
 		all.Go(func() {
 			defer func() { <-places }()
-			m := &maker{Rand: rand.New(rand.NewPCG(uint64(seed), 7)), p: p, files: seed * 100}
-			table := m.table(0)
+			m := &maker{Rand: rand.New(rand.NewPCG(uint64(first+seed), 7)), p: p, files: seed * 100}
+			table := m.kind([]int{0, 1, 3, 8, 10, 1, 8, 10, m.IntN(9)}[seed%9], 0)
 			keys := m.lookups()
 			want, wantFailed, early := p.ask(table, keys)
 			got, failed := answer(set, table, keys)
@@ -246,26 +260,33 @@ func TestDifferential(t *testing.T) {
 			case early && !failed:
 				failures++
 			case failed != wantFailed || got != want:
-				t.Errorf("seed %d: %q: failed %v, postmap %v\n%s", seed, table, failed, wantFailed, firstDifference(got, want))
+				t.Errorf("seed %d: %q: failed %v, postmap %v\n%s", first+seed, table, failed, wantFailed, firstDifference(got, want))
 			case failed:
 				failures++
 			default:
-				lookups += len(keys)
+				kind, _, _ := strings.Cut(table, ":")
+				lookups[kind] += len(keys)
+				lookups["all"] += len(keys)
 				hits += strings.Count(got, "\n")
 			}
 		})
 	}
 	all.Wait()
-	t.Logf("%d tables, of which %d fail; %d lookups compared, %d found", tables, failures, lookups, hits)
-	if failures < 10 || lookups < 20_000 || hits < 2000 {
-		t.Error("that is too little of one kind to tell anything")
+	t.Logf("%d tables, of which %d fail; lookups compared: %v; %d found", tables, failures, lookups, hits)
+	for kind, least := range map[string]int{"static": 5000, "inline": 5000, "texthash": 5000, "unionmap": 5000, "pipemap": 5000, "all": 60_000} {
+		if lookups[kind] < least {
+			t.Errorf("%d lookups of kind %s: at least %d are to be compared", lookups[kind], kind, least)
+		}
+	}
+	if failures < 10 || hits < 2000 {
+		t.Errorf("%d failures and %d hits are too few to tell anything", failures, hits)
 	}
 }
 
 // lookups returns keys to ask for.
 func (m *maker) lookups() []string {
 	keys := []string{"root", "daemon", "mail", "nobody", "ROOT"}
-	for len(keys) < 400 {
+	for len(keys) < 500 {
 		key := m.word()
 		if len(m.keys) > 0 && m.IntN(2) == 0 {
 			key = m.keys[m.IntN(len(m.keys))]
