@@ -9,9 +9,19 @@ import (
 
 // Locals are the local tables that are answered here, without the stock proxymap(8).
 type Locals interface {
-	// Open returns the table maptype:mapname, nil if somebody else is to answer it. write says that it is opened for
-	// changes, utf8 is smtputf8_enable. It waits for nothing.
-	Open(name string, write, utf8 bool) dict.Reader
+	// Open returns the table maptype:mapname, nil if somebody else is to answer it. It waits for nothing. The table
+	// belongs to the connection that asks for it.
+	Open(name string, o LocalOptions) dict.Reader
+}
+
+// LocalOptions say how a local table is opened.
+type LocalOptions struct {
+	Write bool // for changes
+	UTF8  bool // smtputf8_enable
+
+	// Stock returns the table of the stock proxymap(8) that goes by a name, for use in a table that is answered here.
+	// It is nil where there is no such service.
+	Stock func(name string) dict.Reader
 }
 
 // openLocal returns the local table of a name if it is answered here.
@@ -19,7 +29,11 @@ func (c *conn) openLocal(name string) Table {
 	if c.s.cfg.Locals == nil {
 		return nil
 	}
-	if t := c.s.cfg.Locals.Open(name, c.svc.Write, c.svc.SMTPUTF8); t != nil {
+	o := LocalOptions{Write: c.svc.Write, UTF8: c.svc.SMTPUTF8}
+	if c.svc.Passthrough != nil {
+		o.Stock = func(name string) dict.Reader { return &stockTable{c, name} }
+	}
+	if t := c.s.cfg.Locals.Open(name, o); t != nil {
 		return localTable{t}
 	}
 	return nil

@@ -1,6 +1,10 @@
 package proxy_test
 
 import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 
 	"postraft/dict"
@@ -11,8 +15,8 @@ import (
 // someLocals are the local tables of package local.
 type someLocals struct{ set *local.Set }
 
-func (l someLocals) Open(name string, write, utf8 bool) dict.Reader {
-	return l.set.Open(name, local.Options{Write: write, UTF8: utf8})
+func (l someLocals) Open(name string, o proxy.LocalOptions) dict.Reader {
+	return l.set.Open(name, local.Options{Write: o.Write, UTF8: o.UTF8, Other: o.Stock})
 }
 
 // TestServer_Locals ensures that approved local tables are answered here, that those which cannot be had get RETRY, and
@@ -65,5 +69,70 @@ func TestServer_Locals(t *testing.T) {
 	} {
 		w.send("request|" + tt.request + "||")
 		w.want(tt.reply + "||")
+	}
+}
+
+// A fakeStock is a stock service that answers requests as it is told.
+type fakeStock map[string]string
+
+func (s fakeStock) Forward(_ context.Context, dst, request []byte) ([]byte, error) {
+	reply, ok := s[strings.ReplaceAll(string(request), "\x00", "|")]
+	if !ok {
+		return dst, fmt.Errorf("request %q", request)
+	}
+	return append(dst, strings.ReplaceAll(reply, "|", "\x00")...), nil
+}
+
+// TestServer_StockMembers ensures that tables of the stock service can be used beside raft tables inside others, in
+// each dialect, and that what it does not answer is never "not found".
+func TestServer_StockMembers(t *testing.T) {
+	tables := newTables()
+	tables.set("t", table{entries: map[string]string{"a": "b", "bad": "bad", "deny": "deny", "gone": "gone", "none": "none"}})
+	locals := someLocals{local.New(local.Config{Raft: func(name dict.Name) dict.Reader {
+		if name.Type != dict.RaftType {
+			return nil
+		}
+		return tables.Table(name.Map)
+	}})}
+	const union, pipe = "unionmap:{raft:t, lmdb:/x}", "pipemap:{raft:t, proxy:mysql:/y}"
+	var log syncBuffer
+	h := serve(t, proxy.Config{Tables: tables, Locals: locals, Logger: slog.New(slog.NewTextHandler(&log, nil))}, func(s *proxy.Service) {
+		s.Approve(proxy.ParseApproval("proxy:" + union + " proxy:" + pipe + " proxy:unionmap:{lmdb:/x}"))
+		s.Write = false
+		s.Passthrough = fakeStock{
+			"request|lookup|table|lmdb:/x|flags|16384|key|a||":                                "status|0|value|c||",
+			"request|lookup|table|lmdb:/x|flags|16384|key|q||":                                "status|0|value|d||",
+			"request|lookup|table|lmdb:/x|flags|16384|key|none||":                             "status|1|value|||",
+			"request|lookup|table|lmdb:/x|flags|16384|key|deny||":                             "status|4|value|||",
+			"request|lookup|table|lmdb:/x|flags|16384|key|bad||":                              "status|7|value|||",
+			"request|lookup|table|mysql:/y|instance_flags|540736|flags|1589312|key|b||":       "status|0|flags|1589312|value|e||",
+			"request|lookup|table|unionmap:{lmdb:/x}|flags|16384|key|a||":                     "status|0|value|whole||",
+			"request|lookup|table|mysql:/y|instance_flags|540736|flags|1589312|key|none||":    "status|1|flags|1589312|value|||",
+			"request|lookup|table|mysql:/y|instance_flags|540736|flags|1589312|key|gone||":    "status|2|flags|1589312|value|||",
+			"request|lookup|table|mysql:/y|instance_flags|540736|flags|1589312|key|bad||":     "status|0|value|b||",
+			"request|lookup|table|mysql:/y|instance_flags|540736|flags|1589312|key|unheard||": "",
+		}
+	})
+	c := h.dial()
+	for _, tt := range []struct{ request, reply string }{
+		{"open|table|" + union + "|flags|16384", "status|0|flags|16400"},
+		{"lookup|table|" + union + "|flags|16400|key|A", "status|0|value|b,c"},
+		{"lookup|table|" + union + "|flags|16400|key|q", "status|0|value|d"},
+		{"lookup|table|" + union + "|flags|16400|key|none", "status|0|value|none"},
+		{"lookup|table|" + union + "|flags|16400|key|deny", "status|2|value|"},
+		{"lookup|table|" + union + "|flags|16400|key|bad", "status|2|value|"},
+		{"lookup|table|" + union + "|flags|16400|key|gone", "status|2|value|"},
+		{"lookup|table|unionmap:{lmdb:/x}|flags|16384|key|a", "status|0|value|whole"},
+		{"open|table|" + pipe + "|instance_flags|540736", "status|0|flags|1589328"},
+		{"lookup|table|" + pipe + "|instance_flags|540736|flags|1589328|key|a", "status|0|flags|1589328|value|e"},
+		{"lookup|table|" + pipe + "|instance_flags|540736|flags|1589328|key|none", "status|1|flags|1589328|value|"},
+		{"lookup|table|" + pipe + "|instance_flags|540736|flags|1589328|key|gone", "status|2|flags|1589328|value|"},
+		{"lookup|table|" + pipe + "|instance_flags|540736|flags|1589328|key|bad", "status|2|flags|1589328|value|"},
+	} {
+		c.send("request|" + tt.request + "||")
+		c.want(tt.reply + "||")
+	}
+	if want := "list proxy:lmdb:/x in main.cf:proxy_read_maps"; !strings.Contains(log.String(), want) {
+		t.Errorf("the log does not say %q: %s", want, log.String())
 	}
 }

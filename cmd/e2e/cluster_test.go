@@ -107,6 +107,21 @@ func (n *node) status() (s nodeStatus, err error) {
 	return s, json.Unmarshal([]byte(out), &s)
 }
 
+// newSecret makes the secret of a cluster, in a file of the account.
+func newSecret(t *testing.T, dir string, of account) string {
+	t.Helper()
+	secret := filepath.Join(dir, "secret")
+	out, err := exec.Command(program(t, "postraft"), "keygen").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(secret, out, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	of.own(t, secret)
+	return secret
+}
+
 // newCluster starts three agents and waits until all of them vote and are ready.
 func newCluster(t *testing.T) []*node {
 	t.Helper()
@@ -119,15 +134,7 @@ func newCluster(t *testing.T) []*node {
 		t.Fatal(err)
 	}
 	account := lookupAccount(t, "nobody")
-	secret := filepath.Join(dir, "secret")
-	out, err := exec.Command(program(t, "postraft"), "keygen").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(secret, out, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	account.own(t, secret)
+	secret := newSecret(t, dir, account)
 	var nodes []*node
 	seed := ""
 	for i := range 3 {
@@ -150,28 +157,29 @@ func newCluster(t *testing.T) []*node {
 		}
 		nodes = append(nodes, n)
 	}
-	t.Cleanup(func() {
-		for _, n := range nodes {
-			if n.cmd == nil {
-				continue
-			}
-			n.cmd.Process.Signal(syscall.SIGCONT)
-			n.cmd.Process.Kill()
-			<-n.done
-			if t.Failed() {
-				n.mu.Lock()
-				t.Logf("log of %s:\n%s", n.name, tail(n.log.String(), 40))
-				n.mu.Unlock()
-			}
-		}
-	})
 	for _, n := range nodes {
+		t.Cleanup(n.discard)
 		n.start()
 	}
 	for _, n := range nodes {
 		n.ready(3)
 	}
 	return nodes
+}
+
+// discard kills the agent at the end of its test.
+func (n *node) discard() {
+	if n.cmd == nil {
+		return
+	}
+	n.cmd.Process.Signal(syscall.SIGCONT)
+	n.cmd.Process.Kill()
+	<-n.done
+	if n.t.Failed() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.t.Logf("log of %s:\n%s", n.name, tail(n.log.String(), 40))
+	}
 }
 
 // ready waits until the node serves, in a cluster of so many voters.

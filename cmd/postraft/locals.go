@@ -4,6 +4,7 @@ import (
 	"postraft/dict"
 	"postraft/dict/local"
 	"postraft/dict/pattern"
+	"postraft/proxy"
 )
 
 // newLocals returns the local tables that the agent answers itself. Inside compound ones raft tables can be used,
@@ -53,6 +54,6 @@ func (t ruleTable) LookupFlags(key []byte, flags dict.Flags) (value []byte, foun
 type locals struct{ set *local.Set }
 
 // Open implements proxy.Locals.
-func (l locals) Open(name string, write, utf8 bool) dict.Reader {
-	return l.set.Open(name, local.Options{Write: write, UTF8: utf8})
+func (l locals) Open(name string, o proxy.LocalOptions) dict.Reader {
+	return l.set.Open(name, local.Options{Write: o.Write, UTF8: o.UTF8, Other: o.Stock})
 }

@@ -22,7 +22,7 @@ type union struct{ compound }
 type pipe struct{ compound }
 
 // openCompound returns nil if a table inside is not known here, unless another one is a raft table: that is known
-// nowhere else.
+// nowhere else, and o.Other has to do for the first.
 func (s *Set) openCompound(name dict.Name, o Options, depth int) dict.Reader {
 	words, err := members(name.Map)
 	for i := 0; err == nil && i < len(words); i++ {
@@ -34,24 +34,31 @@ func (s *Set) openCompound(name dict.Name, o Options, depth int) dict.Reader {
 		return unavailable(name, "%v: want %s:{type:name...}", err, name.Type)
 	}
 	c := compound{o: o}
-	var unknown string
-	for _, word := range words {
+	var unknown []int
+	for i, word := range words {
 		t := s.open(word, o, depth+1)
 		if t == nil {
-			unknown = word
+			unknown = append(unknown, i)
 		}
 		c.tables = append(c.tables, t)
 	}
-	switch {
-	case unknown != "" && !s.holdsRaft(words, depth):
+	if len(unknown) > 0 && !s.holdsRaft(words, depth) {
 		return nil
-	case unknown != "":
-		return unavailable(name, "raft tables cannot be combined with %s, of a type that the agent does not answer", unknown)
-	case name.Type == "pipemap":
-		return &pipe{c}
-	default:
-		return &union{c}
 	}
+	for _, i := range unknown {
+		member := dict.TrimProxy(words[i])
+		if _, err := dict.ParseName(member); err != nil {
+			return unavailable(name, "%v", err)
+		}
+		if o.Other == nil {
+			return unavailable(name, "raft tables are combined with %s, which the agent does not answer: keep the stock proxymap(8) in master.cf under another service name, for the agent to ask", member)
+		}
+		c.tables[i] = o.Other(member)
+	}
+	if name.Type == "pipemap" {
+		return &pipe{c}
+	}
+	return &union{c}
 }
 
 // holdsRaft reports whether there is a raft table among words, or in what they are made of.

@@ -22,5 +22,6 @@
 //
 // unix:passwd.byname and unix:group.byname are read from /etc/passwd and /etc/group, and only where
 // /etc/nsswitch.conf names no other source than files and systemd. They, paths that are not absolute, and kinds of
-// tables that are not known here are left to whoever else answers them: Open returns nil.
+// tables that are not known here are left to whoever else answers them: Open returns nil. So is a table that holds one of
+// these, unless it also holds a raft table, which nobody else knows: then Options.Other has to return the first.
 package local

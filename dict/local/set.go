@@ -47,6 +47,10 @@ type Options struct {
 	Write bool // for changes, too: most kinds cannot
 	UTF8  bool // smtputf8_enable: keys and values of the tables inside a compound table shall be UTF-8
 
+	// Other returns a table that is not known here, for use inside a compound table that nobody else can answer, because
+	// it holds raft tables. It is nil where nobody knows others.
+	Other func(name string) dict.Reader
+
 	Flags dict.Flags // of a lookup: dict.NoRegSub
 }
 

@@ -47,7 +47,7 @@ func (a *AwayLocals) Alias(names []string) {
 var indexed = []string{"hash:", "btree:", "lmdb:", "cdb:", "dbm:", "sdbm:", "texthash:"}
 
 // Open implements proxy.Locals.
-func (a *AwayLocals) Open(name string, _, _ bool) dict.Reader {
+func (a *AwayLocals) Open(name string, _ proxy.LocalOptions) dict.Reader {
 	suspects := indexed
 	if aliases := a.aliases.Load(); aliases != nil {
 		suspects = *aliases

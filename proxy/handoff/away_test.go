@@ -1,6 +1,10 @@
 package handoff
 
-import "testing"
+import (
+	"testing"
+
+	"postraft/proxy"
+)
 
 // TestAwayLocals ensures that without an agent the stock service is asked only for what cannot be a raft table.
 func TestAwayLocals(t *testing.T) {
@@ -19,13 +23,13 @@ func TestAwayLocals(t *testing.T) {
 		{"pipemap:{raft:t static:x}", false, false},
 		{"static:x", true, true},
 	} {
-		if got := unknown.Open(tt.table, false, true) == nil; got != tt.unknown {
+		if got := unknown.Open(tt.table, proxy.LocalOptions{UTF8: true}) == nil; got != tt.unknown {
 			t.Errorf("%s before any agent: %v", tt.table, got)
 		}
-		if got := known.Open(tt.table, false, true) == nil; got != tt.known {
+		if got := known.Open(tt.table, proxy.LocalOptions{UTF8: true}) == nil; got != tt.known {
 			t.Errorf("%s: %v", tt.table, got)
 		}
-		if alone.Open(tt.table, false, true) == nil {
+		if alone.Open(tt.table, proxy.LocalOptions{UTF8: true}) == nil {
 			t.Errorf("%s without a stock service: it is denied", tt.table)
 		}
 	}
