@@ -131,6 +131,12 @@ func TestRules_Hostile(t *testing.T) {
 		{dict.TypePCRE, "/^(?R)?b/ x", "ab"},
 		{dict.TypePCRE, "/^(a(?1)?)*$/ x", strings.Repeat("a", 60) + "!"},
 		{dict.TypePCRE, "/(.*)(.*)(.*)(.*)(.*)x$/ <$5>", long},
+		{dict.TypePCRE, "/(?>(a+)+)b/ x", long[:16<<10]},
+		{dict.TypePCRE, "/(a(?1)?(?1)?b?)+c/ x", long[:16<<10]},
+		{dict.TypePCRE, `/(\((?:[^()]|(?1))*\))x/ x`, strings.Repeat("(", 16<<10)},
+		{dict.TypePCRE, "/a.{1,500}.{1,500}.{1,500}b/ x", long[:16<<10]},
+		{dict.TypePCRE, "/" + strings.Repeat("(a)?", 990) + "(?!x)y/ x", strings.Repeat("ay", 8<<10)},
+		{dict.TypeRegexp, "/(a{1,200}){1,150}b/ $1", long[:16<<10]},
 		{dict.TypeRegexp, "/^(a|aa)*(a|aa)*(a|aa)*$/ <$1>", strings.Repeat("a", 5000) + "!"},
 		{dict.TypeRegexp, `/^(a*)*\1(a*)*\2!$/ x`, long},
 		{dict.TypeRegexp, "/(a|b|ab)*bc{1,200}d/ <$1>", long},
@@ -139,12 +145,12 @@ func TestRules_Hostile(t *testing.T) {
 		start := time.Now()
 		_, _, err := r.Lookup([]byte(test.key))
 		if took := time.Since(start); took > 10*MaxTime { // with the race detector and other tests beside it
-			t.Errorf("%s: %v", test.text, took)
+			t.Errorf("%.60s: %v", test.text, took)
 		}
 		if err != nil && (!errors.Is(err, dict.ErrRetry) || !strings.Contains(err.Error(), "line 1")) {
 			t.Errorf("%s: %v", test.text, err)
 		}
-		t.Logf("%-40s %v %v", test.text, time.Since(start).Round(time.Microsecond), err)
+		t.Logf("%-40.60s %v %v", test.text, time.Since(start).Round(time.Microsecond), err)
 	}
 }
 

@@ -15,9 +15,11 @@ var ErrLoop = errors.New("nested recursion at the same place")
 const (
 	freeSteps  = 50_000    // steps that a key may take whatever the clock says
 	clockSteps = 2_000     // steps between two looks at the clock
-	maxStack   = 4_000_000 // places to go back to
+	maxStack   = 1_000_000 // places to go back to
 	maxNesting = 1_000     // programs within programs
 	maxCalls   = 20_000    // calls within calls
+	maxSaved   = 4_000_000 // registers of calls
+	maxTable   = 2_000_000 // words of a table
 	plainSteps = 64        // steps for each byte of the key, before a table is taken
 )
 
@@ -37,7 +39,7 @@ type entry struct {
 	kind  entryKind
 	pc    int32
 	pos   int32
-	least int32
+	least int32 // of shorter; of setCall the calls that there were before, -1 where there were as many
 }
 
 // A call is one that has not returned.
@@ -47,7 +49,6 @@ type call struct {
 	back   int32 // where to go on
 	parent int32 // the call around it, -1 for none
 	depth  int32
-	regs   []int32
 }
 
 // A Matcher runs programs. It is for one goroutine.
@@ -62,6 +63,7 @@ type Matcher struct {
 	regs  []int32
 	stack []entry
 	calls []call
+	saved []int32 // the registers as they were before each of calls
 	call  int32
 	kept  int32
 
@@ -94,10 +96,8 @@ func (m *Matcher) Match(re *Regex, key []byte, groups []int) (bool, error) {
 	}
 	ok, err := m.search()
 	if err == errTable {
-		m.table, m.until = true, 0
-		if err = m.clearTable(); err == nil {
-			ok, err = m.search()
-		}
+		m.table, m.until = m.clearTable(), 0
+		ok, err = m.search()
 	}
 	m.key = nil
 	if !ok || err != nil {
@@ -112,19 +112,19 @@ func (m *Matcher) Match(re *Regex, key []byte, groups []int) (bool, error) {
 	return true, nil
 }
 
-// clearTable makes the table of places empty.
-func (m *Matcher) clearTable() error {
-	const most = 64 << 20 / 8 // words
+// clearTable makes the table of places empty, and reports whether there is room for one.
+func (m *Matcher) clearTable() bool {
 	words := (len(m.re.prog)*(len(m.key)+1) + 63) / 64
-	if words > most {
-		return ErrLimit
+	if words > maxTable {
+		return false
 	}
 	if cap(m.seen) < words {
 		m.seen = make([]uint64, words)
 	}
 	m.seen = m.seen[:words]
 	clear(m.seen)
-	return nil
+	m.steps += words / 16
+	return true
 }
 
 // tried reports whether the instruction was come to at this place before, and notes it.
@@ -160,6 +160,7 @@ func (m *Matcher) search() (bool, error) {
 		for i := range m.regs {
 			m.regs[i] = -1
 		}
+		m.steps += len(m.regs) / 16
 		m.stack, m.calls, m.call, m.kept, m.best = m.stack[:0], m.calls[:0], -1, int32(start), -1
 		end, ok, err := m.run(0, int32(start), 0)
 		if err != nil {
@@ -254,6 +255,9 @@ func (m *Matcher) undo(e *entry) {
 		m.regs[e.pc] = e.pos
 	case setCall:
 		m.call = e.pc
+		if e.least >= 0 {
+			m.calls = m.calls[:e.least]
+		}
 	case setKept:
 		m.kept = e.pos
 	}
@@ -400,6 +404,7 @@ func (m *Matcher) run(pc, pos int32, nesting int) (end int32, ok bool, err error
 				if pos > m.best {
 					m.best = pos
 					m.bestReg = append(m.bestReg[:0], m.regs...)
+					m.steps += len(m.regs) / 16
 				}
 				failed = true
 			case m.longest:
