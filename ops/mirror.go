@@ -2,8 +2,9 @@ package ops
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -12,7 +13,8 @@ import (
 
 // A Mirror keeps a table of Postfix's own on this host equal to a raft table: the text, and for the types that need
 // one the database that postmap(1) makes of it. Both are made beside their places and then renamed, so who reads
-// them sees the old or the new ones. A run that fails leaves them as they are, and is tried again.
+// them sees the old or the new ones. A run that fails leaves them as they are, and is tried again. Where somebody else
+// changes or removes them they are made again; where the raft table is dropped they stay.
 type Mirror struct {
 	Table  string
 	Target dict.Name // lmdb, hash, btree, cdb, texthash, or the type of a table of rules; and the path of the text
@@ -70,16 +72,15 @@ func (m *Mirror) Run(ctx context.Context) {
 	if poll == 0 {
 		poll = time.Second
 	}
-	if err := m.tidy(); err != nil {
-		m.Logger.Warn("leftovers of a mirror not removed", "table", m.Table, "target", m.Target.String(), "err", err)
-	}
 	tick := time.NewTicker(poll)
 	defer tick.Stop()
 	digest, wait := "", 0
+	var placed [2]os.FileInfo // what was there when it was current
 	for {
 		if wait--; wait <= 0 {
 			info, err := m.table(ctx)
-			if err == nil && info.Digest != digest {
+			asked := err == nil
+			if asked && (info.Digest != digest || !sameFiles(placed, m.files())) {
 				m.set(func(s *MirrorState) { s.Current = false })
 				err = m.write(ctx, info)
 			}
@@ -87,10 +88,11 @@ func (m *Mirror) Run(ctx context.Context) {
 				return
 			}
 			m.note(info, err)
-			if err == nil {
-				digest, wait = info.Digest, 0
-			} else {
-				wait = 3
+			switch {
+			case err == nil:
+				digest, placed = info.Digest, m.files()
+			case asked:
+				wait = 3 // what was written in vain was some work
 			}
 		}
 		select {
@@ -128,5 +130,5 @@ func (m *Mirror) table(ctx context.Context) (TableInfo, error) {
 		}
 		return t, nil
 	}
-	return TableInfo{}, errors.New("there is no such raft table")
+	return TableInfo{}, fmt.Errorf("there is no such raft table: %s stays as it is", m.Target.Map)
 }

@@ -20,7 +20,29 @@ import (
 // prefix begins the names of files that are being made, beside the one that they replace.
 func (m *Mirror) prefix() string { return "." + filepath.Base(m.Target.Map) + ".postraft-" }
 
-// tidy removes what a run that was cut off has left.
+// files describes text and database as they are in place; nil is one that is not there or not needed.
+func (m *Mirror) files() (f [2]os.FileInfo) {
+	f[0], _ = os.Stat(m.Target.Map)
+	if suffix, ok := databases[m.Target.Type]; ok {
+		f[1], _ = os.Stat(m.Target.Map + suffix)
+	}
+	return f
+}
+
+// sameFiles reports whether both have stayed what they were.
+func sameFiles(a, b [2]os.FileInfo) bool {
+	for i := range a {
+		if (a[i] == nil) != (b[i] == nil) {
+			return false
+		}
+		if a[i] != nil && (!os.SameFile(a[i], b[i]) || a[i].Size() != b[i].Size() || !a[i].ModTime().Equal(b[i].ModTime())) {
+			return false
+		}
+	}
+	return true
+}
+
+// tidy removes what a run that was cut off has left, whose postmap may have outlived it.
 func (m *Mirror) tidy() error {
 	entries, err := os.ReadDir(filepath.Dir(m.Target.Map))
 	if err != nil {
@@ -43,6 +65,9 @@ func (m *Mirror) write(ctx context.Context, info TableInfo) (err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	if err := m.tidy(); err != nil {
+		return fmt.Errorf("tidy the directory: %w", err)
+	}
 	path := m.Target.Map
 	mode := fs.FileMode(0o644)
 	if old, err := os.Stat(path); err == nil {
@@ -50,9 +75,18 @@ func (m *Mirror) write(ctx context.Context, info TableInfo) (err error) {
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), m.prefix())
 	if err != nil {
-		return err
+		var at *fs.PathError
+		if errors.As(err, &at) {
+			err = at.Err
+		}
+		return fmt.Errorf("make a file beside %s: %w", path, err)
 	}
 	text := f.Name()
+	defer func() {
+		if err != nil { // the same each time, so that it is told once
+			err = errors.New(strings.ReplaceAll(err.Error(), text, path))
+		}
+	}()
 	suffix, isDatabase := databases[m.Target.Type]
 	defer func() {
 		f.Close()
@@ -61,7 +95,7 @@ func (m *Mirror) write(ctx context.Context, info TableInfo) (err error) {
 			os.Remove(text + suffix)
 		}
 	}()
-	exotic, err := m.text(ctx, f, dict.IsPattern(info.Type))
+	plain, exotic, err := m.text(ctx, f, dict.IsPattern(info.Type))
 	if err == nil {
 		err = f.Chmod(mode)
 	}
@@ -78,7 +112,10 @@ func (m *Mirror) write(ctx context.Context, info TableInfo) (err error) {
 		return nil
 	}
 	if isDatabase {
-		if err := m.postmap(ctx, text); err != nil {
+		if err := m.postmap(ctx, io.Discard, m.Target.Type+":"+text); err != nil {
+			return err
+		}
+		if err := m.check(ctx, text, plain); err != nil {
 			return err
 		}
 		if err := os.Chmod(text+suffix, mode); err != nil {
@@ -100,45 +137,79 @@ func (m *Mirror) write(ctx context.Context, info TableInfo) (err error) {
 	return syncFile(filepath.Dir(path))
 }
 
-// text writes the table as text for postmap(1), or as rules. exotic counts entries that such text cannot carry.
-func (m *Mirror) text(ctx context.Context, to io.Writer, rules bool) (exotic int, err error) {
+// text writes the table as text for postmap(1), or as rules. plain counts the entries in it, exotic those that such text
+// cannot carry.
+func (m *Mirror) text(ctx context.Context, to io.Writer, rules bool) (plain, exotic int, err error) {
 	entries, err := m.From.Entries(ctx, m.Table, nil)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	out := bufio.NewWriterSize(to, 64<<10)
 	w := dict.NewSourceWriter(out)
 	for key, value := range entries {
 		if ctx.Err() != nil {
-			return 0, ctx.Err()
+			return 0, 0, ctx.Err()
 		}
+		plain++
 		if !rules {
 			err = w.Entry(key, value)
 		} else if _, err = out.Write(value); err == nil {
 			err = out.WriteByte('\n')
 		}
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 	}
-	return w.Exotic, out.Flush()
+	return plain - w.Exotic, w.Exotic, out.Flush()
 }
 
-// postmap makes the database of a text.
-func (m *Mirror) postmap(ctx context.Context, text string) error {
-	var args []string
+// postmap runs postmap(1), with what it prints to out.
+func (m *Mirror) postmap(ctx context.Context, out io.Writer, args ...string) error {
 	if m.ConfigDir != "" {
-		args = append(args, "-c", m.ConfigDir)
+		args = append([]string{"-c", m.ConfigDir}, args...)
 	}
-	cmd := exec.CommandContext(ctx, m.Postmap, append(args, m.Target.Type+":"+text)...)
+	cmd := exec.CommandContext(ctx, m.Postmap, args...)
 	cmd.WaitDelay = time.Second
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
+	var said lastLine
+	cmd.Stdout, cmd.Stderr = out, &said
 	if err := cmd.Run(); err != nil {
-		line, _, _ := strings.Cut(strings.TrimSpace(said.String()), "\n")
-		return fmt.Errorf("%s %s: %w: %s", m.Postmap, m.Target.Type, err, line)
+		return fmt.Errorf("%s %s: %w: %s", m.Postmap, m.Target.Type, err, said.line)
 	}
 	return nil
+}
+
+// check reads the database of a text back: with lmdb and a full disk postmap(1) makes one that lacks entries, and does
+// not say so.
+func (m *Mirror) check(ctx context.Context, text string, plain int) error {
+	var lines lineCount
+	if err := m.postmap(ctx, &lines, "-s", m.Target.Type+":"+text); err != nil {
+		return fmt.Errorf("read the database back: %w", err)
+	}
+	if int(lines) != plain {
+		return fmt.Errorf("the database that %s made has %d entries, not %d: is the disk full?", m.Postmap, lines, plain)
+	}
+	return nil
+}
+
+// A lineCount counts what is written to it.
+type lineCount int
+
+func (n *lineCount) Write(b []byte) (int, error) {
+	*n += lineCount(bytes.Count(b, []byte{'\n'}))
+	return len(b), nil
+}
+
+// A lastLine keeps the last line that is written to it, or the end of that.
+type lastLine struct{ line, rest string }
+
+func (l *lastLine) Write(b []byte) (int, error) {
+	l.rest += string(b)
+	if i := strings.LastIndexByte(strings.TrimRight(l.rest, "\n"), '\n'); i >= 0 {
+		l.rest = l.rest[i+1:]
+	}
+	l.rest = l.rest[max(0, len(l.rest)-1000):]
+	l.line = strings.TrimSpace(l.rest)
+	return len(b), nil
 }
 
 // same reports whether two files hold the same.

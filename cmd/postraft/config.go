@@ -67,6 +67,9 @@ func (s *settings) load(environ []string) error {
 	if err := checkMirrors(s.mirrors); err != nil {
 		errs = append(errs, configError("mirror: %v", err))
 	}
+	for _, path := range s.mirroredSources() {
+		errs = append(errs, configError("%s is a watch_file and the text of a mirror: the agent would write over the source that it reads", path).Advise("give the mirror another path"))
+	}
 	if s.name == "" {
 		errs = append(errs, configError("this host has no name; choose one with --name"))
 	}

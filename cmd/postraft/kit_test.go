@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,7 +26,7 @@ import (
 const asPostraft = "TEST_AS_POSTRAFT"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asPostraft) != "" {
+	if os.Getenv(asPostraft) != "" && !slices.Contains(os.Args, "-test.fuzzworker") {
 		if dev := os.Getenv(withDev); dev != "" {
 			mountDev(dev)
 		}

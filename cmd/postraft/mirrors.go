@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"postraft/dict"
@@ -36,6 +37,23 @@ func checkMirrors(words []string) error {
 		paths[target.Map] = true
 	}
 	return nil
+}
+
+// mirroredSources are the files that are imported and that a mirror would write.
+func (s *settings) mirroredSources() (paths []string) {
+	for _, word := range s.watchFiles {
+		_, path, err := parseWatchFile(word)
+		if err != nil {
+			continue // told where it was read
+		}
+		if slices.ContainsFunc(s.mirrors, func(word string) bool {
+			_, target, err := parseMirror(word)
+			return err == nil && target.Map == filepath.Clean(path)
+		}) {
+			paths = append(paths, path)
+		}
+	}
+	return paths
 }
 
 // newMirrors returns the mirrors of the settings, which were checked.

@@ -9,18 +9,20 @@ import (
 	"testing"
 
 	"postraft/cluster/clustertest"
+	"postraft/dict"
 )
 
 // TestMirrors_Refused ensures that what cannot be a mirror is refused at the start.
 func TestMirrors_Refused(t *testing.T) {
 	for text, want := range map[string]string{
-		"virtual":                  "want TABLE=TYPE:PATH",
-		"virtual=lmdb:relative":    "absolute path",
-		"a/b=lmdb:/x":              "table name",
-		"virtual=mysql:/x":         "cannot be kept",
-		"a=lmdb:/x, b=hash:/x":     "there twice",
-		"virtual=lmdb:/etc/../x":   "absolute path",
-		"virtual=pipemap:{raft:b}": "absolute path",
+		"virtual":                      "want TABLE=TYPE:PATH",
+		"virtual=lmdb:relative":        "absolute path",
+		"a/b=lmdb:/x":                  "table name",
+		"virtual=mysql:/x":             "cannot be kept",
+		"a=lmdb:/x, b=hash:/x":         "there twice",
+		"virtual=lmdb:/etc/../x":       "absolute path",
+		"virtual=pipemap:{raft:b}":     "absolute path",
+		"a=lmdb:/x\nwatch_file = a=/x": "would write over the source",
 	} {
 		if _, _, err := loaded(t, "mirror = "+text+"\n", nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)
@@ -61,6 +63,7 @@ func TestMirrors_Kept(t *testing.T) {
 			return nil
 		})
 	}
+	os.WriteFile(filepath.Join(dir, "lmdb", ".v.postraft-2.lmdb"), []byte("of a postmap that outlived its agent"), 0o644)
 	n.ok("table", "create", "virtual")
 	n.ok("put", "virtual", "k", "v 1")
 	query("lmdb:"+lmdb, "k", "v 1")
@@ -68,6 +71,10 @@ func TestMirrors_Kept(t *testing.T) {
 	n.ok("put", "virtual", "k", "v 2")
 	n.ok("put", "virtual", "l", "w")
 	query("lmdb:"+lmdb, "k", "v 2")
+	query("lmdb:"+lmdb, "l", "w")
+	os.Remove(text)
+	os.Remove(lmdb + ".lmdb")
+	query("texthash:"+text, "l", "w")
 	query("lmdb:"+lmdb, "l", "w")
 	if r := n.runIn("192.0.2.0/24 REJECT\n", "table", "import", "rules", "--type", "cidr", "-"); r.code != 0 {
 		t.Fatalf("import: %+v", r)
@@ -89,6 +96,14 @@ func TestMirrors_Kept(t *testing.T) {
 		}
 		return nil
 	})
+	n.ok("table", "drop", "virtual")
+	clustertest.Eventually(t, "a table that was dropped is told", func() error {
+		if got := n.ok("status"); strings.Count(got, "there is no such raft table") != 2 || !strings.Contains(got, lmdb+" stays as it is") {
+			return fmt.Errorf("%s", got)
+		}
+		return nil
+	})
+	query("lmdb:"+lmdb, "l", "w")
 	var left []string
 	for _, d := range []string{dir, filepath.Join(dir, "lmdb"), filepath.Join(dir, "late")} {
 		names, _ := filepath.Glob(filepath.Join(d, ".*"))
@@ -97,4 +112,25 @@ func TestMirrors_Kept(t *testing.T) {
 	if len(left) > 0 {
 		t.Errorf("left over: %v", left)
 	}
+}
+
+// FuzzTableWords ensures that no word of the settings alias, mirror and watch_file does harm, and that what is taken
+// is a name of a raft table with a table or a file of Postfix's.
+func FuzzTableWords(f *testing.F) {
+	for _, word := range []string{"virtual=lmdb:/etc/postfix/virtual", "proxy:hash:/a=b=virtual", "inline:{a=b}=raft:virtual", "=", ":", "a=:/", "a=lmdb:/../x", "a={"} {
+		f.Add(word)
+	}
+	f.Fuzz(func(t *testing.T, word string) {
+		if table, target, err := parseMirror(word); err == nil && (dict.CheckTableName(table) != nil || !filepath.IsAbs(target.Map)) {
+			t.Errorf("mirror %q: %q %v", word, table, target)
+		}
+		if asked, table, err := parseAlias(word); err == nil && (dict.CheckTableName(table) != nil || !strings.Contains(asked, ":")) {
+			t.Errorf("alias %q: %q %q", word, asked, table)
+		}
+		if table, path, err := parseWatchFile(word); err == nil && (dict.CheckTableName(table) != nil || path == "") {
+			t.Errorf("watch_file %q: %q %q", word, table, path)
+		}
+		checkMirrors([]string{word, word})
+		parseAliases([]string{word, word})
+	})
 }

@@ -2,7 +2,12 @@ package local_test
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"postraft/dict"
 	"postraft/dict/local"
@@ -64,6 +69,32 @@ func FuzzTextHash(f *testing.F) {
 				t.Fatalf("%q: %q %v %v, want %q", key, got, found, err, value)
 			}
 			last = key
+		}
+	})
+}
+
+// FuzzAccounts ensures that any file of accounts makes tables whose values begin with the name that was asked for.
+func FuzzAccounts(f *testing.F) {
+	for _, text := range []string{"root:x:0:0:root:/root:/bin/sh\n", "g:x:3:u, v,,w\n", "+::::::\n# x\n u:x:1\n", "a:b:4294967296:1::::\n::0:0\n\x00:x:1:1:::\n", "u:x:-1:1\nu:x: 1:1"} {
+		f.Add([]byte(text), "root")
+	}
+	dir := f.TempDir()
+	var count atomic.Int64
+	f.Fuzz(func(t *testing.T, text []byte, key string) {
+		path := filepath.Join(dir, strconv.FormatInt(count.Add(1), 10))
+		if err := os.WriteFile(path, text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		defer os.Remove(path)
+		set := local.New(local.Config{Passwd: path, Group: path, NSSwitch: filepath.Join(dir, "none"), Every: time.Nanosecond})
+		name, _, _ := bytes.Cut(text, []byte(":"))
+		for _, table := range []string{"unix:passwd.byname", "unix:group.byname"} {
+			for _, key := range []string{key, string(name)} {
+				value, found, err := set.Open(table, local.Options{}).Lookup([]byte(key))
+				if err != nil || found && !bytes.HasPrefix(value, []byte(key+":")) {
+					t.Errorf("%s %q: %q, %v", table, key, value, err)
+				}
+			}
 		}
 	})
 }
