@@ -179,8 +179,11 @@ func (m *Mirror) postmap(ctx context.Context, out io.Writer, args ...string) err
 }
 
 // check reads the database of a text back: with lmdb and a full disk postmap(1) makes one that lacks entries, and does
-// not say so.
+// not say so. Those of cdb cannot be listed, and it does say so.
 func (m *Mirror) check(ctx context.Context, text string, plain int) error {
+	if m.Target.Type == "cdb" {
+		return nil
+	}
 	var lines lineCount
 	if err := m.postmap(ctx, &lines, "-s", m.Target.Type+":"+text); err != nil {
 		return fmt.Errorf("read the database back: %w", err)
