@@ -42,15 +42,15 @@ func checkMirrors(words []string) error {
 // mirroredSources are the files that are imported and that a mirror would write.
 func (s *settings) mirroredSources() (paths []string) {
 	for _, word := range s.watchFiles {
-		_, path, err := parseWatchFile(word)
+		watched, err := parseWatchFile(word)
 		if err != nil {
 			continue // told where it was read
 		}
 		if slices.ContainsFunc(s.mirrors, func(word string) bool {
 			_, target, err := parseMirror(word)
-			return err == nil && target.Map == filepath.Clean(path)
+			return err == nil && target.Map == filepath.Clean(watched.path)
 		}) {
-			paths = append(paths, path)
+			paths = append(paths, watched.path)
 		}
 	}
 	return paths

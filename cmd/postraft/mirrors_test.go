@@ -127,8 +127,8 @@ func FuzzTableWords(f *testing.F) {
 		if asked, table, err := parseAlias(word); err == nil && (dict.CheckTableName(table) != nil || !strings.Contains(asked, ":")) {
 			t.Errorf("alias %q: %q %q", word, asked, table)
 		}
-		if table, path, err := parseWatchFile(word); err == nil && (dict.CheckTableName(table) != nil || path == "") {
-			t.Errorf("watch_file %q: %q %q", word, table, path)
+		if f, err := parseWatchFile(word); err == nil && (dict.CheckTableName(f.table) != nil || f.path == "") {
+			t.Errorf("watch_file %q: %+v", word, f)
 		}
 		checkMirrors([]string{word, word})
 		parseAliases([]string{word, word})
