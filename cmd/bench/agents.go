@@ -70,7 +70,26 @@ func (a *agent) socket(service string) string { return filepath.Join(a.runDir, s
 
 // postraft runs a command at this agent.
 func (a *agent) postraft(args ...string) (string, error) {
-	return a.lab.run(filepath.Join(a.lab.bin, "postraft"), append([]string{"--run-dir", a.runDir, "--timeout", "10m"}, args...)...)
+	return a.lab.run(filepath.Join(a.lab.bin, "postraft"), a.command(args)...)
+}
+
+// timed runs a command at this agent and says what it took, of the agents nothing.
+func (a *agent) timed(args ...string) (job, error) {
+	return a.lab.timed(filepath.Join(a.lab.bin, "postraft"), a.command(args)...)
+}
+
+func (a *agent) command(args []string) []string {
+	return append([]string{"--run-dir", a.runDir, "--timeout", "10m"}, args...)
+}
+
+// all returns the processes of agents.
+func all(agents []*agent) processes {
+	return func() (pids []int, err error) {
+		for _, a := range agents {
+			pids = append(pids, a.cmd.Process.Pid)
+		}
+		return pids, nil
+	}
 }
 
 func (a *agent) status() (ops.Status, error) {

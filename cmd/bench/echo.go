@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
-	"os"
+	"strconv"
 	"sync"
 )
 
@@ -44,14 +44,22 @@ func echo(ctx context.Context, path string, reply int) error {
 	}
 }
 
-// echoServer starts an echo as a process of its own.
-func (l *lab) echoServer(reply string) (socket string, server processes, err error) {
-	self, err := os.Executable()
-	if err != nil {
-		return "", nil, err
+// echoProcess is an echo as a process of its own. Its arguments are the socket and the reply's number of bytes.
+func echoProcess(ctx context.Context, args []string) error {
+	if len(args) != 2 {
+		return errors.New("usage: echo SOCKET BYTES")
 	}
+	reply, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	return echo(ctx, args[0], reply)
+}
+
+// echoServer starts an echoProcess.
+func (l *lab) echoServer(reply int) (socket string, server processes, err error) {
 	socket = l.path("echo")
-	d, err := l.daemon("echo-process", self, "echo", socket, reply)
+	d, err := l.helper("echo", socket, strconv.Itoa(reply))
 	if err != nil {
 		return "", nil, err
 	}

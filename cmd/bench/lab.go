@@ -56,6 +56,15 @@ func (l *lab) daemon(name, program string, args ...string) (*daemon, error) {
 	return d, nil
 }
 
+// helper starts one of helpers, which ends with the lab.
+func (l *lab) helper(name string, args ...string) (*daemon, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return l.daemon(name+"-process", self, append([]string{name}, args...)...)
+}
+
 // run runs a command to its end and returns what it printed.
 func (l *lab) run(name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(l.ctx, name, args...)
@@ -65,6 +74,23 @@ func (l *lab) run(name string, args ...string) (string, error) {
 		return string(out), fmt.Errorf("%s %v: %w\n%s", filepath.Base(name), args, err, out)
 	}
 	return string(out), nil
+}
+
+// A job is a command that was run to its end.
+type job struct {
+	Took time.Duration `json:"took_ns"`
+	CPU  time.Duration `json:"cpu_ns"` // of the command, and of the servers that it made work
+}
+
+// timed runs a command to its end and says what that took, of servers nothing.
+func (l *lab) timed(name string, args ...string) (job, error) {
+	cmd := exec.CommandContext(l.ctx, name, args...)
+	begin := time.Now()
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return job{}, fmt.Errorf("%s %v: %w\n%s", filepath.Base(name), args, err, out)
+	}
+	return job{time.Since(begin), cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}, nil
 }
 
 // until waits for a condition.
@@ -97,25 +123,26 @@ func freePorts(n int) (addresses []string, err error) {
 	return addresses, nil
 }
 
-// writeSource writes a table's source of n entries in an order that looks random and is always the same.
-func writeSource(path string, n int) (err error) {
+// writeSource writes a table's source of n entries in an order that looks random and is always the same. format is of
+// the values.
+func writeSource(path string, n int, format string) (err error) {
 	file, err := os.Create(path)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	return source(file, n)
+	return source(file, n, format)
 }
 
 // source writes each entry once: the step has no divisor in common with n.
-func source(w io.Writer, n int) error {
+func source(w io.Writer, n int, format string) error {
 	step := 7_368_787 // a prime
 	for n%step == 0 {
 		step += 2
 	}
 	buf := make([]byte, 0, 1<<16)
 	for i, at := 0, 0; i < n; i++ {
-		buf = fmt.Appendf(buf, keyFormat+" "+valueFormat+"\n", at, at)
+		buf = fmt.Appendf(buf, keyFormat+" "+format+"\n", at, at)
 		if at = (at + step) % n; len(buf) > 1<<16-100 || i == n-1 {
 			if _, err := w.Write(buf); err != nil {
 				return err

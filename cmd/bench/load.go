@@ -53,7 +53,7 @@ func load(ctx context.Context, callers []caller, d time.Duration, server process
 	})
 	for i, c := range callers {
 		tasks.Go(func() {
-			r := rand.New(rand.NewPCG(uint64(i), 1))
+			r := random(i)
 			for now := time.Now(); now.Before(end) && ctx.Err() == nil; {
 				if err := c.call(r); err != nil {
 					failures[i] = err
@@ -109,3 +109,6 @@ func open(n int, dial func(i int) (caller, error)) (callers []caller, err error)
 	}
 	return callers, nil
 }
+
+// random returns a source of numbers, the same ones each time for each caller.
+func random(nth int) *rand.Rand { return rand.New(rand.NewPCG(uint64(nth), 1)) }

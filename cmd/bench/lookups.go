@@ -38,7 +38,7 @@ func lookups(l *lab, o options) (*section, error) {
 		return nil, err
 	}
 	source := l.path("virtual")
-	if err := writeSource(source, smallTable); err != nil {
+	if err := writeSource(source, smallTable, valueFormat); err != nil {
 		return nil, err
 	}
 	if _, err := agents[0].postraft("table", "import", "virtual", source); err != nil {
@@ -53,7 +53,7 @@ func lookups(l *lab, o options) (*section, error) {
 		return nil, err
 	}
 	probe := newLookup(nil, table, 1)
-	echoSocket, echoProcess, err := l.echoServer(fmt.Sprint(len(probe.want)))
+	echoSocket, echoProcess, err := l.echoServer(len(probe.want))
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func lookups(l *lab, o options) (*section, error) {
 		s.atMost(fmt.Sprintf("p99 to stock, %d connections", conns), ratio(samples["agent"], samples["stock"], tails).Median, 1)
 		s.atLeast(fmt.Sprintf("front end to agent, %d connections", conns), ratio(samples["front end"], samples["agent"], rates).Median, .95)
 	}
-	s.Plots = []plot{byRate, byTail}
+	s.Plots = []picture{byRate, byTail}
 	return s, nil
 }
 
@@ -121,14 +121,13 @@ func echoes(path string, entries, conns int, server processes) func(context.Cont
 	}
 }
 
-// sizes compares lookups in tables of 100,000, one million and ten million entries.
-func sizes(l *lab, o options) (*section, error) {
+// sizes compares lookups in tables of so many entries with those in the first.
+func sizes(l *lab, o options, counts ...int) (*section, error) {
 	s := &section{
 		Title: "Lookups by size of the table",
-		Head:  []string{"connections", "entries", "lookups/s", "p50", "p99", "p99.9", "to 100,000 entries"},
+		Head:  []string{"connections", "entries", "lookups/s", "p50", "p99", "p99.9", "to " + thousands(float64(counts[0])) + " entries"},
 	}
 	s.say("The same lookups, of keys taken evenly from the whole table, each table in an agent of its own.")
-	counts := []int{smallTable, 1_000_000, 10_000_000}
 	var sockets []string
 	var servers []processes
 	for i, n := range counts {
@@ -137,7 +136,7 @@ func sizes(l *lab, o options) (*section, error) {
 			return nil, err
 		}
 		source := l.path(fmt.Sprint(n))
-		if err := writeSource(source, n); err != nil {
+		if err := writeSource(source, n, valueFormat); err != nil {
 			return nil, err
 		}
 		l.say("import of %s entries", thousands(float64(n)))
@@ -162,17 +161,17 @@ func sizes(l *lab, o options) (*section, error) {
 			return nil, err
 		}
 		s.keep(fmt.Sprint(conns), samples)
-		small := samples[fmt.Sprint(smallTable)]
+		small := samples[fmt.Sprint(counts[0])]
 		for i, n := range counts {
 			list := samples[fmt.Sprint(n)]
 			to := ratio(list, small, rates)
 			s.row(fmt.Sprint(conns), thousands(float64(n)), rate(list).count(), durations(list, p50).duration(), durations(list, p99).duration(), durations(list, p999).duration(), to.factor())
 			byRate.Series[i].Points = append(byRate.Series[i].Points, rate(list))
-			if n > smallTable {
-				s.atLeast(fmt.Sprintf("%s entries to %s, %d connections", thousands(float64(n)), thousands(smallTable), conns), to.Median, .85)
+			if i > 0 {
+				s.atLeast(fmt.Sprintf("rate with %s entries to that with %s, %d connections", thousands(float64(n)), thousands(float64(counts[0])), conns), to.Median, .85)
 			}
 		}
 	}
-	s.Plots = []plot{byRate}
+	s.Plots = []picture{byRate}
 	return s, nil
 }

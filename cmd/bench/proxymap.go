@@ -13,7 +13,7 @@ import (
 const (
 	keyFormat   = "user%08d@example.com"
 	valueFormat = "mailbox%08d@host.example.net"
-	entryBytes  = 24 + 32 // of a key and its value
+	otherFormat = "mailbox%08d@host.example.org" // in its place after an import that replaces all
 )
 
 var digitsOfKey = bytes.IndexByte([]byte(keyFormat), '%')
@@ -46,6 +46,11 @@ func newRequest(op, table string) request {
 	return r
 }
 
+const retry = "status\x002\x00\x00"
+
+// errRetry says that the service answered RETRY. The connection is good for the next request.
+var errRetry = errors.New("the reply is RETRY")
+
 const announcement = "protocol\x00proxymap_protocol\x00\x00"
 
 // dialProxymap connects to a proxymap or proxywrite service and reads what it says first.
@@ -77,16 +82,26 @@ type lookupCaller struct {
 	entries int
 	want    []byte // the whole reply
 	digits  int    // of the number in want
+	other   []byte // a reply that is right as well, nil if there is none
 	echo    bool   // the server is an echo: only the length of the reply counts
 	buf     []byte
 }
 
+// found returns the reply to the lookup of entry 0 in a table whose values have this format.
+func found(format string) []byte {
+	return []byte("status\x000\x00value\x00" + fmt.Sprintf(format, 0) + "\x00\x00")
+}
+
 // newLookup makes a caller of a table with that many entries.
 func newLookup(conn net.Conn, table string, entries int) *lookupCaller {
-	c := &lookupCaller{Conn: conn, request: newRequest("lookup", table), entries: entries, buf: make([]byte, 4096)}
-	head := "status\x000\x00value\x00mailbox"
-	c.want = []byte("status\x000\x00value\x00" + fmt.Sprintf(valueFormat, 0) + "\x00\x00")
-	c.digits = len(head)
+	c := &lookupCaller{Conn: conn, request: newRequest("lookup", table), entries: entries, want: found(valueFormat), buf: make([]byte, 4096)}
+	c.digits = bytes.Index(c.want, []byte("mailbox")) + len("mailbox")
+	return c
+}
+
+// orReplaced makes the values of a table that was replaced right as well.
+func (c *lookupCaller) orReplaced() *lookupCaller {
+	c.other = found(otherFormat)
 	return c
 }
 
@@ -108,7 +123,13 @@ func (c *lookupCaller) call(r *rand.Rand) error {
 		return nil
 	}
 	put(c.want[c.digits:], number)
-	if !bytes.Equal(c.buf[:n], c.want) {
+	if bytes.Equal(c.buf[:n], c.want) {
+		return nil
+	}
+	if c.other != nil {
+		put(c.other[c.digits:], number)
+	}
+	if c.other == nil || !bytes.Equal(c.buf[:n], c.other) {
 		return fmt.Errorf("lookup of entry %d: the reply is %q", number, c.buf[:n])
 	}
 	return nil
@@ -144,6 +165,8 @@ func (c *updateCaller) call(r *rand.Rand) error {
 	switch {
 	case err != nil:
 		return err
+	case string(c.buf[:n]) == retry:
+		return errRetry
 	case string(c.buf[:n]) != done:
 		return errors.New("update: the reply is " + strconv.Quote(string(c.buf[:n])))
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,14 +17,14 @@ import (
 
 // A section is what one scenario has to report.
 type section struct {
-	Name   string              `json:"name"`
-	Title  string              `json:"title"`
-	Text   []string            `json:"text"` // paragraphs: what was measured, and how
-	Head   []string            `json:"head"` // of the table
-	Rows   [][]string          `json:"rows"`
-	Checks []check             `json:"checks"`
-	Plots  []plot              `json:"-"`
-	Raw    map[string][]sample `json:"samples,omitempty"`
+	Name   string         `json:"name"`
+	Title  string         `json:"title"`
+	Text   []string       `json:"text"` // paragraphs: what was measured, and how
+	Head   []string       `json:"head"` // of the table
+	Rows   [][]string     `json:"rows"`
+	Checks []check        `json:"checks"`
+	Plots  []picture      `json:"-"`
+	Raw    map[string]any `json:"measured,omitempty"`
 }
 
 // A check is an aim and what was reached.
@@ -51,13 +52,19 @@ func (s *section) atLeast(what string, got, aim float64) {
 func (s *section) atMost(what string, got, aim float64) {
 	s.Checks = append(s.Checks, check{what, got, aim, true})
 }
-func (s *section) keep(what string, samples map[string][]sample) {
+
+// keep puts what was measured into bench.json as it is.
+func (s *section) keep(what string, measured any) {
 	if s.Raw == nil {
-		s.Raw = map[string][]sample{}
+		s.Raw = map[string]any{}
 	}
-	for name, list := range samples {
-		s.Raw[what+"/"+name] = list
-	}
+	s.Raw[what] = measured
+}
+
+// A picture is a plot of bars, or curves.
+type picture interface {
+	heading() string
+	svg() string
 }
 
 // A report is the whole.
@@ -67,6 +74,7 @@ type report struct {
 	Machine  []string  `json:"machine"`
 	Sections []section `json:"sections"`
 	LeftOut  []string  `json:"left_out"`
+	Failed   []string  `json:"failed"`
 }
 
 // write puts bench.md, bench.json and the plots into a directory.
@@ -81,6 +89,9 @@ func (r *report) write(dir string) error {
 	}
 	for _, line := range r.LeftOut {
 		fmt.Fprintf(&text, "- LEFT OUT: %s\n", line)
+	}
+	for _, line := range r.Failed {
+		fmt.Fprintf(&text, "- FAILED: %s\n", line)
 	}
 	text.WriteString("\nFigures are medians; in brackets the lowest and the highest of all rounds. Ratios are medians of the ratios of each round.\n")
 	for _, s := range r.Sections {
@@ -99,26 +110,34 @@ func (r *report) write(dir string) error {
 			if err := os.WriteFile(filepath.Join(dir, name), []byte(p.svg()), 0o644); err != nil {
 				return err
 			}
-			fmt.Fprintf(&text, "\n![%s](%s)\n", p.Title, name)
-		}
-		if len(s.Checks) > 0 {
-			text.WriteString("\n| aim | wanted | seen | |\n|---|---|---|---|\n")
-			for _, c := range s.Checks {
-				want, verdict := "at least ", "reached"
-				if c.Most {
-					want = "at most "
-				}
-				if !c.reached() {
-					verdict = "**missed**"
-				}
-				fmt.Fprintf(&text, "| %s | %s%.3g | %.3g | %s |\n", c.What, want, c.Aim, c.Got, verdict)
-			}
+			fmt.Fprintf(&text, "\n![%s](%s)\n", p.heading(), name)
 		}
 	}
+	r.writeChecks(&text)
 	data, err := json.MarshalIndent(r, "", "\t")
 	return errors.Join(err,
 		os.WriteFile(filepath.Join(dir, "bench.md"), []byte(text.String()), 0o644),
 		os.WriteFile(filepath.Join(dir, "bench.json"), append(data, '\n'), 0o644))
+}
+
+// writeChecks ends the report with all that was aimed at.
+func (r *report) writeChecks(text *strings.Builder) {
+	fmt.Fprint(text, "\n## Aims\n\n| scenario | aim | wanted | measured | |\n|---|---|---|---|---|\n")
+	met, all := 0, 0
+	for _, s := range r.Sections {
+		for _, c := range s.Checks {
+			want, verdict := "at least ", "**not met**"
+			if c.Most {
+				want = "at most "
+			}
+			if all++; c.reached() {
+				met++
+				verdict = "met"
+			}
+			fmt.Fprintf(text, "| %s | %s | %s%.3g | %.3g | %s |\n", s.Name, c.What, want, c.Aim, c.Got, verdict)
+		}
+	}
+	fmt.Fprintf(text, "\n%d of %d are met.\n", met, all)
 }
 
 // machine describes what all this ran on.
@@ -129,13 +148,47 @@ func machine(dir string) []string {
 		lines = append(lines, "Linux "+unix.ByteSliceToString(uts.Release[:])+", "+runtime.Version())
 	}
 	lines = append(lines, "memory: "+field("/proc/meminfo", "MemTotal"))
+	var files unix.Statfs_t
+	if unix.Statfs(dir, &files) == nil && files.Type == unix.TMPFS_MAGIC {
+		lines = append(lines, dir+" is kept in memory, where fsync costs nothing: set TMPDIR to a directory on a disk for figures of writes that mean something")
+	}
 	if d, err := syncTime(dir); err == nil {
 		lines = append(lines, fmt.Sprintf("fsync of 4 KiB appended to a file: %s (median of 200), where the agents and etcd have their disks", short(float64(d))))
 	}
-	if load, err := os.ReadFile("/proc/loadavg"); err == nil {
-		lines = append(lines, "load before the first measurement: "+strings.Fields(string(load))[0])
-	}
 	return lines
+}
+
+// loadAverage returns how many processes ran or waited to, on average over the last minute.
+func loadAverage() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	return strings.Fields(string(text))[0]
+}
+
+// watchSteal returns a function that says which part of all processor time since then the hypervisor gave to others.
+func watchSteal() func() string {
+	read := func() (stolen, all float64, ok bool) {
+		for i, text := range strings.Fields(field("/proc/stat", "cpu")) {
+			n, err := strconv.ParseFloat(text, 64)
+			if err != nil || i > 7 { // guest time is part of user time
+				break
+			}
+			if all += n; i == 7 {
+				stolen, ok = n, true
+			}
+		}
+		return stolen, all, ok
+	}
+	stolen, all, ok := read()
+	return func() string {
+		stolenNow, allNow, okNow := read()
+		if !ok || !okNow || allNow <= all {
+			return "unknown"
+		}
+		return fmt.Sprintf("%.1f %%", (stolenNow-stolen)/(allNow-all)*100)
+	}
 }
 
 // field returns the first line of a file that begins with a name, without it.

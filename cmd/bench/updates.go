@@ -16,7 +16,7 @@ func updates(l *lab, o options) (*section, error) {
 	if _, err := agents[0].postraft("table", "create", "virtual"); err != nil {
 		return nil, err
 	}
-	agentProcesses := join(agents[0].processes, agents[1].processes, agents[2].processes)
+	agentProcesses := all(agents)
 	etcd, etcdProcesses, err := l.etcd()
 	if err != nil {
 		return nil, err
@@ -66,6 +66,6 @@ func updates(l *lab, o options) (*section, error) {
 		}
 		s.atLeast(fmt.Sprintf("rate to etcd, %d clients", clients), ratio(samples["postraft"], samples["etcd"], rates).Median, []float64{1.5, 2.5, 4, 8}[i])
 	}
-	s.Plots = []plot{byRate}
+	s.Plots = []picture{byRate}
 	return s, nil
 }
