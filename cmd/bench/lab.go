@@ -123,8 +123,7 @@ func freePorts(n int) (addresses []string, err error) {
 	return addresses, nil
 }
 
-// writeSource writes a table's source of n entries in an order that looks random and is always the same. format is of
-// the values.
+// writeSource writes a table's source of n entries shuffled, always in the same order. format is of the values.
 func writeSource(path string, n int, format string) (err error) {
 	file, err := os.Create(path)
 	if err != nil {
@@ -134,16 +133,12 @@ func writeSource(path string, n int, format string) (err error) {
 	return source(file, n, format)
 }
 
-// source writes each entry once: the step has no divisor in common with n.
+// source writes each entry once.
 func source(w io.Writer, n int, format string) error {
-	step := 7_368_787 // a prime
-	for n%step == 0 {
-		step += 2
-	}
 	buf := make([]byte, 0, 1<<16)
-	for i, at := 0, 0; i < n; i++ {
+	for i, at := range random(n).Perm(n) {
 		buf = fmt.Appendf(buf, keyFormat+" "+format+"\n", at, at)
-		if at = (at + step) % n; len(buf) > 1<<16-100 || i == n-1 {
+		if len(buf) > 1<<16-100 || i == n-1 {
 			if _, err := w.Write(buf); err != nil {
 				return err
 			}
