@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // importFresh drops the table, which must be there, imports a source at the first agent, and waits until all show it.
@@ -16,6 +18,7 @@ func importFresh(agents []*agent, source string) (job, error) {
 	if err := same(agents); err != nil {
 		return job{}, err
 	}
+	unix.Sync() // nobody shall wait for what others have left to write
 	servers := all(agents)
 	before, err := servers.cpu()
 	if err != nil {
@@ -63,6 +66,7 @@ func imports(l *lab, o options) (*section, error) {
 			if err := os.Remove(source + ".lmdb"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return job{}, err
 			}
+			unix.Sync()
 			j, err = l.timed("postmap", "-c", config, "lmdb:"+source)
 		}
 		if err == nil {
