@@ -27,7 +27,7 @@ help:
 	@echo 'build    bin/postraft and bin/postraft-proxymap'
 	@echo 'run      build, then a three-node cluster on loopback; Ctrl-C ends it'
 	@echo 'test     every check, with the race detector and a genuine Postfix'
-	@echo 'bench    measures postraft beside the stock proxymap, etcd and postmap, and its parts: 20 minutes, report in'
+	@echo 'bench    measures postraft beside the stock proxymap, etcd and postmap, and its parts: a quarter of an hour, report in'
 	@echo '         bin/bench; some of it in short: make bench BENCH="--only lookups --rounds 3"; BENCH=--list shows all'
 	@echo 'chaos    five agents for DURATION (default 1h) while everything around them fails, as SEED says'
 	@echo 'fuzz     each fuzz target for FUZZTIME (default 60s)'

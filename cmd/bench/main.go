@@ -94,7 +94,7 @@ func run(ctx context.Context, args []string) error {
 	show := flags.Bool("list", false, "list the scenarios and measure nothing")
 	var o options
 	flags.IntVar(&o.rounds, "rounds", 5, "how often each is measured")
-	flags.DurationVar(&o.time, "time", 2*time.Second, "how long each measurement takes")
+	flags.DurationVar(&o.time, "time", 1500*time.Millisecond, "how long each measurement takes")
 	flags.IntVar(&o.entries, "entries", 1_000_000, "entries of a large table; a tenfold one has ten times as many")
 	flags.DurationVar(&o.loaded, "loaded", 10*time.Minute, "how long the scenario loaded takes")
 	if err := flags.Parse(args); err != nil {
