@@ -128,12 +128,13 @@ func whileSnapshot(l *lab, o options) (*section, error) {
 	s.say("One agent with %s entries. Raft takes a snapshot within a minute after %s small changes; lookups of that time, when nothing else goes on, are compared with those that begin or end while the snapshot is being written, which is seen within 2 ms.",
 		thousands(float64(o.entries)), thousands(snapshotDue))
 	lists, err := takeTurns(o.rounds, len(demands), func(i int) (disturbance, error) {
-		if err := l.growLog([]*agent{a}); err != nil {
+		due, err := l.growLog([]*agent{a})
+		if err != nil {
 			return disturbance{}, err
 		}
 		var took time.Duration
 		p, err := demands[i].under(l, a, o.entries, func(p *phases) (err error) {
-			took, err = watchSnapshot(l, a, p)
+			took, err = due.watch(p)
 			return err
 		})
 		if err != nil {
@@ -148,36 +149,38 @@ func whileSnapshot(l *lab, o options) (*section, error) {
 	return s, nil
 }
 
-// watchSnapshot sets the phases as a snapshot comes and goes, and returns how long it took.
-func watchSnapshot(l *lab, a *agent, p *phases) (time.Duration, error) {
-	had, writing, err := snapshotNames(a)
-	if err != nil || writing {
-		return 0, errors.Join(err, errors.New("a snapshot came before it was awaited"))
-	}
-	p.set(quiet)
+// watch sets the phases as the snapshot of the one agent comes and goes, and returns how long it took. Where it has come
+// already, the log grows on for the next one.
+func (d *due) watch(p *phases) (time.Duration, error) {
+	l := d.lab
 	var began time.Time
-	for limit := time.Now().Add(snapshotWait); time.Now().Before(limit); wait(l.ctx, time.Now().Add(2*time.Millisecond)) {
-		has, writing, err := snapshotNames(a)
-		switch {
-		case err != nil:
-			return 0, err
-		case l.ctx.Err() != nil:
-			return 0, l.ctx.Err()
-		case writing && began.IsZero():
+	for limit := time.Now().Add(2 * snapshotWait); time.Now().Before(limit); wait(l.ctx, time.Now().Add(2*time.Millisecond)) {
+		_, writing, err := snapshotNames(d.agents[0])
+		if err != nil || l.ctx.Err() != nil {
+			return 0, errors.Join(err, l.ctx.Err())
+		}
+		switch taken := d.taken() == nil; {
+		case taken && !began.IsZero():
+			return time.Since(began), nil
+		case taken:
+			p.set(between)
+			next, err := l.growLog(d.agents)
+			if err != nil {
+				return 0, err
+			}
+			d = next
+		case !writing:
+			p.set(quiet)
+		case p.now.Load() == int32(quiet):
 			began = time.Now()
 			p.set(disturbed)
-		case has != had && !writing:
-			if began.IsZero() {
-				return 0, errors.New("a snapshot was over before it was seen: the table is too small to measure one")
-			}
-			return time.Since(began), nil
 		}
 	}
-	return 0, fmt.Errorf("%s took no snapshot within %v", a.name, snapshotWait)
+	return 0, fmt.Errorf("no snapshot of %s was seen to come and go: it takes none, or the table is too small for one that takes time", d.agents[0].name)
 }
 
 func disturbedSection(title string) *section {
-	return &section{Title: title, Head: []string{"lookups", "takes", "quiet p99.9", "p99.9 meanwhile", "slowest meanwhile", "times quiet"}}
+	return &section{Title: title, Head: []string{"lookups", "takes", "quiet p99.9", "lookups meanwhile", "their p99.9", "slowest", "times quiet"}}
 }
 
 // addDisturbances adds the rows of all demands.
@@ -192,7 +195,8 @@ func (s *section) addDisturbances(what string, lists [][]disturbance) {
 		name := demands[i].name
 		times := of(list, func(d disturbance) float64 { return while(d) / before(d) })
 		s.keep(name, list)
-		s.row(name, of(list, nanoseconds(func(d disturbance) time.Duration { return d.Took })).duration(), of(list, before).duration(), of(list, while).duration(),
+		s.row(name, of(list, nanoseconds(func(d disturbance) time.Duration { return d.Took })).duration(), of(list, before).duration(),
+			of(list, func(d disturbance) float64 { return float64(d.Count) }).count(), of(list, while).duration(),
 			of(list, nanoseconds(func(d disturbance) time.Duration { return d.Worst })).duration(), times.factor())
 		bars.Groups = append(bars.Groups, name)
 		for j, figure := range []func(disturbance) float64{before, while} {

@@ -58,8 +58,13 @@ func memory(l *lab, entries int, aim float64) (*section, error) {
 			_, err := lead.postraft("snapshot", "save", l.path("saved"))
 			return err
 		}},
-		{"8,300 updates", func() error { return l.growLog(agents) }},
-		{"snapshot of raft on all", func() error { return l.awaitSnapshots(agents) }},
+		{"8,300 updates, and the snapshot of raft on all", func() error {
+			due, err := l.growLog(agents)
+			if err != nil {
+				return err
+			}
+			return due.await()
+		}},
 		{"restart of all, one after the other", func() error {
 			for _, a := range agents {
 				a.stop()

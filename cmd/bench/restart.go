@@ -51,10 +51,11 @@ func restart(l *lab, o options, entries int, aim time.Duration) (*section, error
 	for _, from := range []string{"log", "snapshot"} {
 		if from == "snapshot" {
 			l.say("  waiting for the snapshot")
-			if err := l.growLog(agents); err != nil {
+			due, err := l.growLog(agents)
+			if err != nil {
 				return nil, err
 			}
-			if err := l.awaitSnapshots(agents); err != nil {
+			if err := due.await(); err != nil {
 				return nil, err
 			}
 		}

@@ -17,12 +17,27 @@ const snapshotDue = 8300
 // snapshotWait is how long raft may take to look whether one is due, and some more for the snapshot.
 const snapshotWait = 2 * time.Minute
 
+// A due is agents whose logs have grown so much that raft will take a snapshot, and the snapshots that they had before.
+type due struct {
+	lab    *lab
+	agents []*agent
+	had    []string
+}
+
 // growLog makes small changes through all agents until a snapshot of raft is due on each. Raft looks for that every
-// 30 to 60 seconds.
-func (l *lab) growLog(agents []*agent) error {
+// 30 to 60 seconds, so it may come at once.
+func (l *lab) growLog(agents []*agent) (*due, error) {
+	d := &due{lab: l, agents: agents}
+	for _, a := range agents {
+		had, _, err := snapshotNames(a)
+		if err != nil {
+			return nil, err
+		}
+		d.had = append(d.had, had)
+	}
 	s, err := agents[0].status()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	aim := s.LastLogIndex + snapshotDue
 	failures := make([]error, len(agents))
@@ -31,7 +46,7 @@ func (l *lab) growLog(agents []*agent) error {
 		writers.Go(func() { failures[i] = l.writeUntil(a, i, aim) })
 	}
 	writers.Wait()
-	return errors.Join(failures...)
+	return d, errors.Join(failures...)
 }
 
 // writeUntil makes one change after the other through one agent, so that each is an entry of its own. The tables
@@ -74,25 +89,19 @@ func snapshotNames(a *agent) (finished string, writing bool, err error) {
 	return finished, writing, nil
 }
 
-// awaitSnapshots waits until each agent has another newest snapshot than it had when it is called.
-func (l *lab) awaitSnapshots(agents []*agent) error {
-	had := make([]string, len(agents))
-	var err error
-	for i, a := range agents {
-		if had[i], _, err = snapshotNames(a); err != nil {
+// taken reports whether each agent has the snapshot that was due, whole.
+func (d *due) taken() error {
+	for i, a := range d.agents {
+		has, writing, err := snapshotNames(a)
+		if err != nil {
 			return err
 		}
-	}
-	return l.until(snapshotWait, "snapshots of raft", func() error {
-		for i, a := range agents {
-			has, writing, err := snapshotNames(a)
-			if err != nil {
-				return err
-			}
-			if writing || has == had[i] {
-				return fmt.Errorf("%s has taken none", a.name)
-			}
+		if writing || has == d.had[i] {
+			return fmt.Errorf("%s has taken none", a.name)
 		}
-		return nil
-	})
+	}
+	return nil
 }
+
+// await waits until all are taken.
+func (d *due) await() error { return d.lab.until(snapshotWait, "snapshots of raft", d.taken) }
