@@ -24,6 +24,10 @@ var (
 	// now or within the next seconds. It is an ErrRetry.
 	ErrUnknownOutcome error = retryError("the outcome of the write is unknown")
 
+	// ErrUnserved says that a table has something in it that Postfix serves and this program does not. It is an
+	// ErrRetry: whoever knows another way to an answer takes that, and nobody is told "not found".
+	ErrUnserved error = retryError("not served here, though by Postfix")
+
 	// ErrReadOnly says that this kind of table cannot be written entry by entry. It is an ErrConfig.
 	ErrReadOnly error = configError("table cannot be updated entry by entry")
 )

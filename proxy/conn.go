@@ -295,6 +295,11 @@ func (c *conn) lookup(h *handle) ([]byte, status) {
 	if c.made(h, err) {
 		value, s, err = c.attempt(h)
 	}
+	return c.settled(h, value, s, err)
+}
+
+// settled says what is wrong with an attempt, and returns the answer.
+func (c *conn) settled(h *handle, value []byte, s status, err error) ([]byte, status) {
 	switch {
 	case errors.Is(err, errKeyNotUTF8), errors.Is(err, errValueNotUTF8):
 		c.notUTF8(h, err)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"postraft/dict"
@@ -61,6 +62,15 @@ func (t localTable) LookupFlags(key []byte, flags dict.Flags) (value []byte, fou
 func (c *conn) serveLocal(h *handle, raw []byte) {
 	r := &c.req
 	switch {
+	case (r.flags|r.instance)&dict.SrcRHSIsFile == 0 && r.op == opLookup:
+		value, s, err := c.attempt(h)
+		if errors.Is(err, dict.ErrUnserved) && c.svc.Passthrough != nil {
+			c.forward(h, raw)
+			return
+		}
+		value, s = c.settled(h, value, s, err)
+		c.count(h, s)
+		c.out = r.appendReply(c.out, s, nil, value)
 	case (r.flags|r.instance)&dict.SrcRHSIsFile == 0: // no values that name files
 		c.serveTable(h)
 	case c.svc.Passthrough != nil:

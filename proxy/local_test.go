@@ -72,6 +72,31 @@ func TestServer_Locals(t *testing.T) {
 	}
 }
 
+// TestServer_UnservedLocal ensures that a local table in which there is something that is not served here is the stock
+// service's where there is one, and RETRY where not.
+func TestServer_UnservedLocal(t *testing.T) {
+	unserved := map[string]local.FileType{"pcre": {Kind: dict.Pattern, Compile: func([]byte, bool) (local.Lookuper, []dict.Problem, error) {
+		return nil, nil, dict.ErrUnserved
+	}}}
+	locals := someLocals{local.New(local.Config{Files: unserved})}
+	const name = "pcre:{{/a/ b}}"
+	for _, stock := range []fakeStock{nil, {"request|lookup|table|" + name + "|flags|0|key|a||": "status|0|value|b||"}} {
+		c := serve(t, proxy.Config{Locals: locals}, func(s *proxy.Service) {
+			s.Approve(proxy.ParseApproval("proxy:" + name))
+			s.Write = false
+			if stock != nil {
+				s.Passthrough = stock
+			}
+		}).dial()
+		c.send("request|lookup|table|" + name + "|flags|0|key|a||")
+		if stock == nil {
+			c.want("status|2|value|||")
+		} else {
+			c.want("status|0|value|b||")
+		}
+	}
+}
+
 // A fakeStock is a stock service that answers requests as it is told.
 type fakeStock map[string]string
 

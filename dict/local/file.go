@@ -1,6 +1,7 @@
 package local
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -105,7 +106,11 @@ func (f *file) set(table Lookuper, err error) {
 	}
 	switch {
 	case next.err != nil && (old == nil || old.err == nil || old.err.Error() != next.err.Error()):
-		f.cfg.Logger.Warn("table file not usable: lookups get RETRY", "table", f.name, "err", err)
+		msg := "table file not usable: lookups get RETRY"
+		if errors.Is(err, dict.ErrUnserved) {
+			msg = "table file not usable here: lookups go to the stock proxymap where there is one, and get RETRY where not"
+		}
+		f.cfg.Logger.Warn(msg, "table", f.name, "err", err)
 	case next.err == nil && old != nil:
 		f.cfg.Logger.Info("table file read again", "table", f.name)
 	}

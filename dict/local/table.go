@@ -23,7 +23,7 @@ type failing struct{ err error }
 
 // unavailable returns a table that cannot be had.
 func unavailable(name dict.Name, format string, args ...any) dict.Reader {
-	return failing{fmt.Errorf("%s is unavailable: %s: %w", name, fmt.Sprintf(format, args...), dict.ErrRetry)}
+	return failing{fmt.Errorf("%s is unavailable: %w: %w", name, fmt.Errorf(format, args...), dict.ErrRetry)}
 }
 
 func (t failing) Lookup([]byte) ([]byte, bool, error)       { return nil, false, t.err }
@@ -120,7 +120,7 @@ func openRules(name dict.Name, typ FileType, o Options) dict.Reader {
 	}
 	table, _, err := typ.Compile([]byte(strings.Join(words, "\n")+"\n"), o.UTF8)
 	if err != nil {
-		return unavailable(name, "%v", err)
+		return unavailable(name, "%w", err)
 	}
 	return &rules{Lookuper: table, kind: typ.Kind}
 }

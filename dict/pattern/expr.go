@@ -1,6 +1,7 @@
 package pattern
 
 import (
+	"errors"
 	"fmt"
 	"math/bits"
 	"strings"
@@ -151,7 +152,11 @@ func (b *exprBuilder) rule(line int, text string) {
 			err = fmt.Errorf("neither a /pattern/ nor IF nor ENDIF")
 		}
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, regex.ErrUnserved): // Postfix takes it, so to skip it would give wrong answers
+		b.notes.refuse(line, err)
+		return
+	case err != nil:
 		b.notes.warn(line, "%v", err)
 		return
 	}

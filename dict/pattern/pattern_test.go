@@ -95,7 +95,7 @@ func TestCompile_Refuses(t *testing.T) {
 		{dict.TypeRegexp, "/((a{1000}){1000}){1000}/ x", "too large"}, {dict.TypeRegexp, "/" + strings.Repeat("(", 5000) + "/ x", "too big"},
 		{dict.TypePCRE, "/(?:(?:(?:){65535}){65535}){65535}/ x", "too large"}, {dict.TypePCRE, "/(?<=(?1))(a(?2)(?2))(b(?1)(?1))/ x", "not fixed length"},
 		{dict.TypePCRE, "/(/ x", "missing closing parenthesis"}, {dict.TypePCRE, "/a**/ x", "quantifier"}, {dict.TypePCRE, "/a/X x", "obsolete"}, {dict.TypePCRE, "/(*UTF)a/ x", "not served"},
-		{dict.TypePCRE, "/a(*COMMIT)b/ x", "not served"}, {dict.TypePCRE, "/(?<=a*)/ x", "not fixed length"}, {dict.TypePCRE, `/\1/ x`, "non-existent"}, {dict.TypePCRE, "/(?C)a/ x", "callouts"},
+		{dict.TypePCRE, "/a(*COMMIT)b/ x", "not served"}, {dict.TypePCRE, "/(?<=a*)/ x", "not fixed length"}, {dict.TypePCRE, `/\1/ x`, "non-existent"}, {dict.TypePCRE, "/(?C)a/ x", "callout"},
 		{dict.TypePCRE, `/\x{100}/ x`, "bad character code"}, {dict.TypePCRE, "if /a/ b", "extra text after IF"}, {dict.TypePCRE, "/" + strings.Repeat("(", 5000) + "/ x", "deeply nested"},
 	} {
 		text := "\n# x\n" + test.rule + "\n"
@@ -108,7 +108,18 @@ func TestCompile_Refuses(t *testing.T) {
 		if line := bad.Problems[0].Line; line < 3 || line > 4 {
 			t.Errorf("%s %.40q: line %d", test.typ, test.rule, line)
 		}
-		if r, warnings, err := CompileLenient(test.typ, []byte(text)); err != nil || r == nil || len(warnings) == 0 {
+		unserved := errors.Is(err, dict.ErrUnserved)
+		if want := strings.Contains(err.Error(), "not served"); unserved != want {
+			t.Errorf("%s %.40q: %v: unserved %v", test.typ, test.rule, err, unserved)
+		}
+		r, warnings, err := CompileLenient(test.typ, []byte(text))
+		if unserved {
+			if !errors.Is(err, dict.ErrUnserved) || !errors.As(err, &bad) { // Postfix obeys it, so it is not to be skipped
+				t.Errorf("%s %.40q, lenient: %v, %v", test.typ, test.rule, warnings, err)
+			}
+			continue
+		}
+		if err != nil || r == nil || len(warnings) == 0 {
 			t.Errorf("%s %.40q, lenient: %v, %v", test.typ, test.rule, warnings, err)
 		}
 	}

@@ -36,7 +36,8 @@ func Compile(typ string, text []byte) (*Rules, error) {
 	return r, err
 }
 
-// CompileLenient skips what Postfix skips, and says so in warnings.
+// CompileLenient skips what Postfix skips, and says so in warnings. A rule that Postfix obeys and this package cannot
+// refuses the whole text all the same: the error is a dict.ErrUnserved and a *dict.SourceError.
 func CompileLenient(typ string, text []byte) (r *Rules, warnings []dict.Problem, err error) {
 	return compile(typ, text, true)
 }

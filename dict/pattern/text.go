@@ -75,6 +75,7 @@ type notes struct {
 	lenient  bool
 	problems []dict.Problem
 	count    int
+	unserved []dict.Problem
 }
 
 // warn notes what Postfix would warn about.
@@ -85,8 +86,25 @@ func (n *notes) warn(line int, format string, args ...any) {
 	}
 }
 
-// result returns the warnings if they are no errors, or else a *dict.SourceError.
+// refuse notes a rule that Postfix obeys and this package cannot.
+func (n *notes) refuse(line int, err error) {
+	n.unserved = append(n.unserved, dict.Problem{Line: line, Text: err.Error()})
+}
+
+// An unservedError lists rules that are not served. It is a dict.ErrUnserved besides a dict.ErrBadSource.
+type unservedError struct{ *dict.SourceError }
+
+func (unservedError) Is(target error) bool { return target == dict.ErrUnserved }
+func (e unservedError) Unwrap() error      { return e.SourceError }
+
+// result returns the warnings if they are no errors, or else a *dict.SourceError. With rules that are not served it is
+// a dict.ErrUnserved too, unless others are to be mended first.
 func (n *notes) result() ([]dict.Problem, error) {
+	if len(n.unserved) > 0 && (n.lenient || n.count == 0) {
+		return n.problems, unservedError{&dict.SourceError{Problems: n.unserved[:min(maxErrors, len(n.unserved))], Count: len(n.unserved)}}
+	}
+	n.problems = append(n.problems, n.unserved...)
+	n.count += len(n.unserved)
 	slices.SortStableFunc(n.problems, func(a, b dict.Problem) int { return cmp.Compare(a.Line, b.Line) })
 	if n.count == 0 || n.lenient {
 		return n.problems, nil

@@ -232,6 +232,9 @@ func loadRules(ctx context.Context, postfix Postfix, name dict.Name) (*Source, e
 		return nil, err
 	}
 	rules, warnings, err := pattern.CompileLenient(name.Type, text)
+	if errors.Is(err, dict.ErrUnserved) {
+		return nil, fmt.Errorf("%s, %w: Postfix takes it and postraft does not: PATTERN TABLES in postraft(1) says what is refused", name.Map, err)
+	}
 	if err == nil {
 		err = pattern.CheckEntries(name.Type, pattern.Entries(text))
 	}

@@ -81,7 +81,11 @@ func (re *Regex) Groups() int { return re.groups }
 // cases. It is nil when nothing is known.
 func (re *Regex) Literals() [][]byte { return re.literals }
 
-var errTooLarge = errors.New("pattern too large")
+// ErrUnserved says that an expression may be right, and that this package does not serve it. Any other error of a
+// compilation says that it is wrong.
+var ErrUnserved = errors.New("not served")
+
+var errTooLarge = fmt.Errorf("pattern too large, so %w", ErrUnserved)
 
 type compiler struct {
 	re    *Regex

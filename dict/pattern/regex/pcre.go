@@ -60,6 +60,10 @@ func (p *pcre) errorf(format string, args ...any) error {
 	return fmt.Errorf("at offset %d: %s", p.pos, fmt.Sprintf(format, args...))
 }
 
+func (p *pcre) unserved(what string) error {
+	return fmt.Errorf("at offset %d: %s is %w", p.pos, what, ErrUnserved)
+}
+
 func (p *pcre) parse() (*node, error) {
 	if err := p.startOptions(); err != nil {
 		return nil, err
@@ -91,7 +95,7 @@ func (p *pcre) startOptions() error {
 		case "NO_AUTO_POSSESS", "NO_START_OPT", "NO_DOTSTAR_ANCHOR", "NO_JIT", "LF", "BSR_UNICODE":
 			p.pos += end + 1
 		case "UTF", "UCP", "CR", "CRLF", "ANYCRLF", "ANY", "NUL", "BSR_ANYCRLF", "NOTEMPTY", "NOTEMPTY_ATSTART", "LIMIT_MATCH", "LIMIT_DEPTH", "LIMIT_HEAP":
-			return p.errorf("(*%s) is not served", word)
+			return p.unserved("(*" + word + ")")
 		default:
 			return nil
 		}

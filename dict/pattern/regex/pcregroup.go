@@ -53,7 +53,7 @@ func (p *pcre) group() (piece, error) {
 	case p.at("("):
 		return p.conditional()
 	case p.at("C"):
-		return piece{}, p.errorf("callouts are not served")
+		return piece{}, p.unserved("a callout")
 	}
 	if n, ok := p.callNumber(); ok {
 		number, err := p.relative(n)
@@ -92,7 +92,7 @@ func (p *pcre) verb() (piece, error) {
 	if word == "F" || word == "FAIL" {
 		return piece{n: &node{op: opFail}, noRepeat: true}, nil
 	}
-	return piece{}, p.errorf("(*%s) is not served", word)
+	return piece{}, p.unserved("(*" + word + ")")
 }
 
 // body reads the rest of a group; wrap is the node to put it in.
@@ -361,7 +361,7 @@ func (p *pcre) condition(n *node, word string) error {
 		p.numbered(n, number)
 		return err
 	case strings.HasPrefix(word, "VERSION"):
-		return p.errorf("(?(VERSION is not served")
+		return p.unserved("(?(VERSION")
 	case word != "" && strings.Trim(strings.TrimLeft(word, "+-"), "0123456789") == "" && word != "+" && word != "-":
 		number, err := p.relative(word)
 		if err == nil && number == 0 {
