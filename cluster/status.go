@@ -182,17 +182,25 @@ func (n *Node) TransferLeader(ctx context.Context, name string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, transferTimeout)
 	defer cancel()
-	_, before := n.raft.LeaderWithID()
-	for ; before == ""; _, before = n.raft.LeaderWithID() {
+	var before raft.ServerID
+	for {
+		_, before = n.raft.LeaderWithID()
+		if h.ID != "" && string(before) == h.ID {
+			return nil
+		}
+		err = errNotLeader
+		if before != "" {
+			err = n.askTransfer(ctx, payload)
+		}
+		if !errors.Is(err, errNotLeader) {
+			break
+		}
+		// Nobody leads, or somebody else than this node has heard of.
 		if err := n.pause(ctx, nil); err != nil {
 			return fmt.Errorf("hand over leadership: %w: %w", ErrNoLeader, err)
 		}
 	}
-	if h.ID != "" && string(before) == h.ID {
-		return nil
-	}
 	// The old leader may lose its leadership before it can answer: what counts is who leads afterwards.
-	err = n.askTransfer(ctx, payload)
 	for {
 		_, now := n.raft.LeaderWithID()
 		switch {
