@@ -28,6 +28,9 @@
 // for. A member that gossip calls dead keeps its vote. Raft server ids are made once for a data directory,
 // so a host with a new disk is a new server, and replaces the dead one of its name.
 //
+// When the leader's process ends, the voters notice by their connections and call an election at once, one after the
+// other; a host that is down or cut off is found out by its silence.
+//
 // # Trust
 //
 // Who a node is, is proved on the TCP port, by package trust; gossip only finds nodes, and what it says is

@@ -69,8 +69,10 @@ type Node struct {
 	members       map[string]gossipMember // alive ones, by id
 
 	kick          chan struct{} // something happened to the members
+	parting       chan struct{} // there is something in parted
 	mu            sync.Mutex
-	leaderChanged chan struct{} // closed when the leader changes
+	leaderChanged chan struct{}       // closed when the leader changes; guarded by mu
+	parted        map[string]struct{} // nodes to which a connection has ended lately; guarded by mu
 
 	ctx    context.Context // ends with the node
 	cancel context.CancelCauseFunc
@@ -87,7 +89,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, logger: cfg.Logger,
-		members: map[string]gossipMember{}, kick: make(chan struct{}, 1), leaderChanged: make(chan struct{}), done: make(chan struct{}), raftEnded: make(chan struct{}),
+		members: map[string]gossipMember{}, kick: make(chan struct{}, 1), parting: make(chan struct{}, 1), parted: map[string]struct{}{}, leaderChanged: make(chan struct{}), done: make(chan struct{}), raftEnded: make(chan struct{}),
 	}
 	n.life, n.began = rand.Text(), time.Now()
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
@@ -147,6 +149,7 @@ func (n *Node) start() error {
 	n.peers = newPeers(n.port)
 	n.writer = newWriter(n)
 	n.proposer = newProposer(n)
+	n.port.sessions.onEnd = n.sessionEnded
 	n.transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: &raftStream{n.port}, MaxPool: 3, Timeout: 10 * time.Second, Logger: hlog,
 		MaxRPCsInFlight:       1, // pipelining can deadlock (hashicorp/raft issues 611 and 612)
@@ -163,6 +166,7 @@ func (n *Node) start() error {
 	n.tasks.Go(n.writer.run)
 	n.tasks.Go(n.proposer.run)
 	n.tasks.Go(n.lead)
+	n.tasks.Go(n.watchLeader)
 	n.tasks.Go(n.joinLoop)
 	n.tasks.Go(n.catchUp)
 	n.tasks.Go(n.watchDisk)

@@ -11,6 +11,8 @@ import (
 
 // sessions are the connections whose other end has proved who it is, of both directions.
 type sessions struct {
+	onEnd func(id string) // set before the first session: told when one has ended, by either side
+
 	mu     sync.Mutex
 	live   map[*session]struct{}
 	closed bool
@@ -75,9 +77,13 @@ func (c *session) endLocked() {
 // Close implements net.Conn.
 func (c *session) Close() error {
 	c.all.mu.Lock()
+	_, live := c.all.live[c]
 	delete(c.all.live, c)
 	c.all.mu.Unlock()
 	c.gone.Store(true)
+	if live && c.all.onEnd != nil {
+		c.all.onEnd(c.conn.ID)
+	}
 	return c.Conn.Close()
 }
 
