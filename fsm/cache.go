@@ -27,8 +27,8 @@ const marksPerLife = 64
 //
 // Time is what Expire commands tell: how much of it has passed, by the clock of a leader that cannot be set (see
 // cluster). They add up in clock, and marks say that the writes up to a number had happened when the clock stood at a
-// time. So an entry's age is never overestimated, and it goes between expire-after and a 64th part more of it, or a
-// second, after it was written last. The times of log entries, which come from clocks that people set, decide nothing.
+// time. So an entry's age is never overestimated, and it goes between expire-after and two 64th parts more of it, or two
+// seconds, after it was written last. The times of log entries, which come from clocks that people set, decide nothing.
 type cache struct {
 	order  *packed.Table // number of the last write, 8 bytes big endian -> key
 	writes *packed.Table // key -> number
