@@ -400,7 +400,7 @@ func TestMail_LeaderKilled(t *testing.T) {
 	}
 	stop.Store(true)
 	work.Wait()
-	if lookups.Load() < 1000 {
+	if lookups.Load() < 100 { // the whole takes less than a second
 		t.Errorf("only %d lookups", lookups.Load())
 	}
 	p.quiet("panic:", "throttling", "agent is away")
