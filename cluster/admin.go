@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -207,6 +208,8 @@ func (n *Node) importDelta(ctx context.Context, name string, opts ImportOptions,
 	case ops == nil:
 		return n.importChanges(ctx, name, opts, table, next, result)
 	}
+	// What goes first: what is added to a table that is full might push out what is to stay.
+	slices.SortStableFunc(ops, func(a, b fsm.Op) int { return cmp.Compare(b.Kind, a.Kind) })
 	r, err := n.apply(ctx, &fsm.Command{Write: &fsm.Write{Ops: ops, IfTable: name, IfVersion: table.Version}})
 	if err != nil {
 		return result, err

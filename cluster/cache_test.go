@@ -14,6 +14,7 @@ import (
 	"postraft/cluster"
 	"postraft/cluster/clustertest"
 	"postraft/dict"
+	"postraft/fsm/packed"
 )
 
 func createWith(t *testing.T, n *clustertest.Node, name string, s dict.Settings) {
@@ -306,4 +307,34 @@ func TestTable_ShortDeadlineLongWay(t *testing.T) {
 	tap.Delay(0)
 	lead.Want("t", "k", "2")
 	c.Agree()
+}
+
+// TestNode_ExpiryHeldUp ensures that the time for which the log does not take a command that tells time makes nothing older
+// that was written meanwhile.
+func TestNode_ExpiryHeldUp(t *testing.T) {
+	n := clustertest.New(t, 1).Nodes[0]
+	createWith(t, n, "cache", dict.Settings{ExpireAfter: time.Hour})
+	n.Put("cache", "k", "v")
+	release := n.HoldProposals()
+	var released time.Time
+	time.AfterFunc(300*time.Millisecond, func() {
+		released = time.Now()
+		release()
+	})
+	if since := n.TellTime(t.Context(), "cache", 2*time.Minute); since.Before(released) {
+		t.Errorf("time counts from %v before the command was taken", released.Sub(since))
+	}
+}
+
+// TestNode_ImportIntoFull ensures that a table which holds as many entries as it may is equal to what is imported.
+func TestNode_ImportIntoFull(t *testing.T) {
+	n := clustertest.New(t, 1).Nodes[0]
+	createWith(t, n, "t", dict.Settings{MaxEntries: 10})
+	for i := range 10 {
+		n.Put("t", fmt.Sprintf("user%06d@example.com", 10-i), "mailbox") // those that stay are the oldest
+	}
+	imported(t, n, cluster.ImportOptions{}, numbered(10, same)) // number 0 comes, number 10 goes
+	if info := n.Status().Tables[0]; info.Entries != 10 || info.Evicted != 0 || info.Digest != packed.DigestOf(numbered(10, same)) {
+		t.Errorf("%+v", info)
+	}
 }

@@ -82,7 +82,8 @@ func (n *Node) expireTable(ctx context.Context, name string, t *fsm.Table, seen 
 			n.logger.Debug("time not told to a table", "table", name, "status", r.Status, "err", err)
 			return
 		}
-		was, passed = clockSeen{command.To, now}, 0
+		// What was written before the command was carried out is taken to be as old as that, so time counts from now on.
+		was, passed = clockSeen{command.To, time.Now()}, 0
 		if tell {
 			seen[name] = was
 		}

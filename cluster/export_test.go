@@ -1,6 +1,11 @@
 package cluster
 
-import "postraft/fsm"
+import (
+	"context"
+	"time"
+
+	"postraft/fsm"
+)
 
 // KnownLevels returns what a leader has told this node of the servers' levels.
 func (n *Node) KnownLevels() map[string]int {
@@ -20,4 +25,18 @@ func (n *Node) TableAt(table string, index uint64) (*fsm.Table, error) {
 		return nil, ErrForgotten
 	}
 	return t, nil
+}
+
+// HoldProposals has this leader take no commands until release is called.
+func (n *Node) HoldProposals() (release func()) {
+	n.proposer.pause()
+	return n.proposer.resume
+}
+
+// TellTime tells a table the time, of which so much has passed, and returns from when on more of it counts.
+func (n *Node) TellTime(ctx context.Context, table string, passed time.Duration) time.Time {
+	t, _ := n.fsm.State().Table(table)
+	seen := map[string]clockSeen{table: {t.Clock(), time.Now().Add(-passed)}}
+	n.expireTable(ctx, table, t, seen)
+	return seen[table].since
 }

@@ -77,6 +77,7 @@ type apply struct {
 	doubt       *doubt
 	time        time.Time // of the entry
 	origin      Origin    // of the command
+	room        int       // how many entries of caches the command may still take out
 	records     []Record  // for the history
 }
 
@@ -162,7 +163,7 @@ func (a *apply) newSession(id ID) *session {
 }
 
 func (a *apply) body(c *Command) Result {
-	a.origin = c.Origin
+	a.origin, a.room = c.Origin, trimLimit
 	if c.Write != nil {
 		return a.write(c.Write)
 	}
@@ -241,6 +242,7 @@ func (a *apply) op(op *Op) OpStatus {
 	}
 	e.version = a.index
 	if e.settings.MaxEntries > 0 {
+		a.room++ // for its own: a table that held no more than it may never does
 		a.trim(op.Table)
 	}
 	return OpDone
@@ -395,11 +397,11 @@ func (a *apply) stageDelta(c *StageCommit) Status {
 		a.trim(name)
 		return Applied
 	}
+	for k := range gone.All() { // first, or what is added might push out what is to stay
+		a.op(&Op{Kind: OpDelete, Way: a.origin.Way, Table: name, Key: k})
+	}
 	for k, v := range next.All() {
 		a.op(&Op{Kind: OpUpdate, Way: a.origin.Way, Table: name, Key: k, Value: v})
-	}
-	for k := range gone.All() {
-		a.op(&Op{Kind: OpDelete, Way: a.origin.Way, Table: name, Key: k})
 	}
 	return Applied
 }

@@ -12,8 +12,8 @@ import (
 	"postraft/fsm/packed"
 )
 
-// trimLimit bounds the entries that one command takes out of a table, whatever has become due: so many fit between
-// two writes of a mail system that waits. The leader goes on with another Expire.
+// trimLimit bounds the entries that one command takes out, whatever has become due, beside one for each that it writes:
+// so many fit between two writes of a mail system that waits. The leader goes on with another Expire.
 const trimLimit = 1024
 
 // marksPerLife is how finely the age of entries is known: in parts of expire-after.
@@ -112,8 +112,12 @@ func (e *cacheEditor) gone(key []byte) {
 	}
 }
 
-// pass moves the clock, and marks the writes so far.
+// pass moves the clock, and marks the writes so far. Where it does not move there is nothing to mark: what was written
+// since it stands there may be younger than that.
 func (e *cacheEditor) pass(to, expireAfter time.Duration) {
+	if to == e.clock {
+		return
+	}
 	e.clock = to
 	newest := mark{}
 	if n := len(e.marks); n > 0 {
@@ -237,7 +241,7 @@ func (a *apply) trim(table string) {
 	if e.settings.ExpireAfter > 0 {
 		due = e.cache.due(e.settings.ExpireAfter)
 	}
-	for range trimLimit {
+	for ; a.room > 0; a.room-- {
 		over := e.settings.MaxEntries > 0 && int64(e.Len()) > e.settings.MaxEntries
 		if due == 0 && !over {
 			break

@@ -419,3 +419,64 @@ func BenchmarkApply_Cache(b *testing.B) {
 		})
 	}
 }
+
+// TestFSM_DeltaInFullCache ensures that changes sent as such to a table that is full remove what they remove before they
+// add, so that they push out no entry that is to stay.
+func TestFSM_DeltaInFullCache(t *testing.T) {
+	m := newMachine(t)
+	m.cached("c", dict.Settings{MaxEntries: 4})
+	for _, key := range []string{"a", "b", "c", "d"} {
+		m.put("c", key, "1")
+	}
+	m.load(ID{1}, "c", map[string]string{"x": "1", "y": "1"})
+	m.load(ID{2}, "c", map[string]string{"c": "", "d": ""})
+	table, _ := m.f.State().Table("c")
+	r := m.do(Command{Commit: &StageCommit{IDs: []ID{{1}}, Delta: &StageDelta{Gone: ID{2}, IfVersion: table.Version}}})
+	if r.Status != Applied {
+		t.Fatalf("%+v", r)
+	}
+	m.wantKeys("c", "a b x y, 0 expired, 0 evicted")
+}
+
+// TestFSM_ExpiryNoTime ensures that a command which only goes on with taking out says nothing of the age of what was
+// written since the clock was moved last.
+func TestFSM_ExpiryNoTime(t *testing.T) {
+	m := newMachine(t)
+	m.cached("c", dict.Settings{ExpireAfter: time.Minute})
+	m.put("c", "a", "1")
+	m.pass("c", 10*time.Second)
+	m.pass("c", 20*time.Second)
+	m.put("c", "b", "1") // perhaps just before the next command, so it counts from that
+	m.pass("c", 0)
+	m.pass("c", 30*time.Second)
+	m.pass("c", 30*time.Second)
+	m.wantKeys("c", "b, 1 expired, 0 evicted")
+	m.pass("c", 30*time.Second)
+	m.wantKeys("c", ", 2 expired, 0 evicted")
+}
+
+// TestFSM_TrimBoundedBatch ensures that a batch of many writes does not take out as much for each of them as a whole
+// command may.
+func TestFSM_TrimBoundedBatch(t *testing.T) {
+	m := newMachine(t)
+	m.cached("c", dict.Settings{ExpireAfter: time.Hour})
+	const count = 8 * trimLimit
+	w := &Write{}
+	for i := range count {
+		w.Ops = append(w.Ops, Op{Kind: OpUpdate, Table: "c", Key: fmt.Append(nil, i), Value: []byte("v")})
+	}
+	m.do(Command{Write: w})
+	one := int64(1)
+	m.set("c", dict.SettingsChange{MaxEntries: &one})
+	before, _ := m.f.State().Table("c")
+	w = &Write{}
+	for i := range 8 {
+		w.Ops = append(w.Ops, Op{Kind: OpUpdate, Table: "c", Key: fmt.Append(nil, "new", i), Value: []byte("v")})
+	}
+	m.do(Command{Write: w})
+	after, _ := m.f.State().Table("c")
+	if took := before.Len() + len(w.Ops) - after.Len(); took > trimLimit+len(w.Ops) {
+		t.Fatalf("one command took out %d entries, %d is the bound", took, trimLimit+len(w.Ops))
+	}
+	sound(t, m.f.State())
+}
