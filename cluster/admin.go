@@ -9,6 +9,7 @@ import (
 	"io"
 	"iter"
 	"slices"
+	"strings"
 	"time"
 
 	"postraft/dict"
@@ -229,6 +230,7 @@ func conflictIfGone(err error) error {
 // importChanges stages the difference between a table and next, and nothing else.
 func (n *Node) importChanges(ctx context.Context, name string, opts ImportOptions, table *fsm.Table, next *packed.Table, result ImportResult) (ImportResult, error) {
 	leader, address, _ := n.leaderWatch()
+	address, _, _ = strings.Cut(address, "#") // statusOf names the node itself
 	status, err := n.statusOf(ctx, leader, address)
 	if err != nil || status.Common < fsm.DeltaLevel { // not known, or not to a server of the cluster
 		return result, errLarge

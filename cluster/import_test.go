@@ -162,3 +162,23 @@ func TestNode_ImportNewTable(t *testing.T) {
 	cancel()
 	looking.Wait()
 }
+
+// TestNode_ImportMinimalFromFollower ensures that a node that does not lead sends only what has changed, too.
+func TestNode_ImportMinimalFromFollower(t *testing.T) {
+	const count = 50_000
+	c := clustertest.New(t, 2)
+	n := c.Followers()[0]
+	before := imported(t, n, cluster.ImportOptions{}, numbered(count, same)).Version
+	c.Eventually("the leader knows what all can", func() error {
+		n.Put("t", "user000000@example.com", "mailbox")
+		if events, _, err := n.KeyHistory("t", []byte("user000000@example.com")); err != nil || events[0].Node == "" {
+			return fmt.Errorf("%v %v", events[0], err)
+		}
+		before = n.Status().Tables[0].Version
+		return nil
+	})
+	r := imported(t, n, cluster.ImportOptions{}, numbered(count, everyTenth))
+	if entries := r.Version - before; entries > 8 {
+		t.Errorf("it took %d entries of the log", entries)
+	}
+}
