@@ -233,6 +233,9 @@ func (a *apply) expire(c *Expire) Result {
 
 // trim takes out the entries of a table that have to go, those written longest ago first.
 func (a *apply) trim(table string) {
+	if t := a.tables[table]; a.editors[table] == nil && t != nil && t.cache == nil {
+		return // to edit it would only make it anew, and have its rules compiled again
+	}
 	e := a.edit(table)
 	if e == nil || e.cache == nil {
 		return
