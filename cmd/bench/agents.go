@@ -73,6 +73,15 @@ func (a *agent) postraft(args ...string) (string, error) {
 	return a.lab.run(filepath.Join(a.lab.bin, "postraft"), a.command(args)...)
 }
 
+// load writes a source of n entries and imports it as a table.
+func (a *agent) load(table, source string, n int) error {
+	if err := writeSource(source, n, valueFormat); err != nil {
+		return err
+	}
+	_, err := a.postraft("table", "import", table, source)
+	return err
+}
+
 // timed runs a command at this agent and says what it took, of the agents nothing.
 func (a *agent) timed(args ...string) (job, error) {
 	return a.lab.timed(filepath.Join(a.lab.bin, "postraft"), a.command(args)...)

@@ -25,10 +25,7 @@ func loaded(l *lab, o options) (*section, error) {
 		return nil, err
 	}
 	source := l.path("virtual")
-	if err := writeSource(source, smallTable, valueFormat); err != nil {
-		return nil, err
-	}
-	if _, err := agents[0].postraft("table", "import", "virtual", source); err != nil {
+	if err := agents[0].load("virtual", source, smallTable); err != nil {
 		return nil, err
 	}
 	if _, err := agents[0].postraft("table", "create", "small"); err != nil {

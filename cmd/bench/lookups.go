@@ -38,10 +38,7 @@ func lookups(l *lab, o options) (*section, error) {
 		return nil, err
 	}
 	source := l.path("virtual")
-	if err := writeSource(source, smallTable, valueFormat); err != nil {
-		return nil, err
-	}
-	if _, err := agents[0].postraft("table", "import", "virtual", source); err != nil {
+	if err := agents[0].load("virtual", source, smallTable); err != nil {
 		return nil, err
 	}
 	lmdb := "lmdb:" + source
