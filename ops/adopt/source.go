@@ -154,7 +154,7 @@ func list(ctx context.Context, postfix Postfix, name dict.Name, utf8 bool) (*dic
 // ASCII with case, which raft tables do not.
 func readListing(listing []byte, utf8 bool) (*dict.Source, error) {
 	in, out := io.Pipe()
-	go func() {
+	go func() { // ends with the listing, or when the reader closes the pipe
 		w := dict.NewSourceWriter(out)
 		var err error
 		for line := range bytes.Lines(listing) {
