@@ -94,6 +94,12 @@ func (n *Node) repairAdvice(err error) error {
 	return fmt.Errorf("%w; to discard this node's data and get it from the cluster again, start it once with: postraft agent --reset", err)
 }
 
+// mayRunAhead reports whether the log may run ahead of the disk: on a leader that needs another voter to commit. Raft asks
+// as it stores entries, so the state is that in which it does so.
+func (n *Node) mayRunAhead() bool {
+	return n.raft.State() == raft.Leader && len(n.voters()) > 1
+}
+
 // mainLoopTransport is raft's TCP transport without the short cut for heartbeats, which changes term and
 // state from another goroutine than raft's main loop (hashicorp/raft issue 695); the Transport contract
 // allows ignoring the handler. And a node that cannot write keeps silent, so that others lead.
@@ -110,7 +116,12 @@ func (t mainLoopTransport) AppendEntries(id raft.ServerID, target raft.ServerAdd
 	if t.n.sick.Load() {
 		return errDisk
 	}
-	return t.NetworkTransport.AppendEntries(id, target, args, resp)
+	err := t.NetworkTransport.AppendEntries(id, target, args, resp)
+	if n := len(args.Entries); err == nil && n > 0 && resp.Success {
+		// The follower's copy must not count before the own one is on disk, for raft counts that already.
+		err = t.n.stores.Log.AwaitStored(args.Entries[n-1].Index)
+	}
+	return err
 }
 
 // RequestVote implements raft.Transport.

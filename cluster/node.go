@@ -158,6 +158,7 @@ func (n *Node) start() error {
 	if n.raft, err = raft.NewRaft(n.raftConfig(), n.fsm, n.stores.Log.ForRaft(), n.stores.Stable, countedSnapshots{n.stores.Snapshots, &n.received}, mainLoopTransport{n.transport, n}); err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
+	n.stores.Log.RunAhead(n.mayRunAhead)
 	n.observe()
 	n.port.serve()
 	if err := n.startGossip(); err != nil {

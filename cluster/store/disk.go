@@ -110,6 +110,22 @@ func (d *Disk) do(what string, write func() error) error {
 	}
 }
 
+// until runs a write again and again until it works. It returns errClosed when the stores are closed before.
+func (d *Disk) until(what string, write func() error) error {
+	for {
+		err := d.do(what, write)
+		if err == nil || errors.Is(err, errClosed) {
+			return err
+		}
+		d.fails(fmt.Errorf("%s in %s: %w", what, d.dir, err))
+		select {
+		case <-time.After(retryMost):
+		case <-d.ctx.Done():
+			return errClosed
+		}
+	}
+}
+
 // ofDisk reports whether an error came from the file system.
 func ofDisk(err error) bool {
 	var errno syscall.Errno

@@ -26,11 +26,13 @@ type Log struct {
 
 	monotonic bool
 
-	mu    sync.Mutex
-	added chan struct{} // closed when entries were added
-	ring  []*raft.Log   // consecutive entries, the newest last
-	size  int
-	last  uint64
+	mu     sync.Mutex
+	added  chan struct{} // closed when entries were added
+	ring   []*raft.Log   // consecutive entries, the newest last; those that are not on disk yet are all here
+	size   int
+	last   uint64 // the last entry
+	stored uint64 // the last one that is on disk
+	ahead  ahead
 }
 
 const (
@@ -47,6 +49,7 @@ func newLog(disk *Disk, where string, inner raft.LogStore) (*Log, error) {
 	if l.last, err = inner.LastIndex(); err != nil {
 		return nil, fmt.Errorf("read log in %s: %w", where, err)
 	}
+	l.stored = l.last
 	return l, nil
 }
 
@@ -62,6 +65,12 @@ func (l *Log) FirstIndex() (uint64, error) {
 
 // LastIndex implements raft.LogStore.
 func (l *Log) LastIndex() (uint64, error) {
+	l.mu.Lock()
+	last, ahead := l.last, l.last > l.stored
+	l.mu.Unlock()
+	if ahead {
+		return last, nil
+	}
 	l.innerMu.RLock()
 	defer l.innerMu.RUnlock()
 	return l.inner.LastIndex()
@@ -97,33 +106,52 @@ func (l *Log) GetLog(index uint64, log *raft.Log) error {
 // StoreLog implements raft.LogStore.
 func (l *Log) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Log{log}) }
 
-// StoreLogs implements raft.LogStore. While the disk fails it waits.
+// StoreLogs implements raft.LogStore. While the disk fails it waits, unless the log may run ahead of the disk.
 func (l *Log) StoreLogs(logs []*raft.Log) error {
 	for _, log := range logs {
 		log.Extensions = checksum(log)
 	}
-	if err := l.disk.do("write log", l.mending(func(inner raft.LogStore) error {
-		err := inner.StoreLogs(logs)
-		if err == nil { // before another write may mend the log, which cuts what is behind last
-			l.mu.Lock()
-			l.last = logs[len(logs)-1].Index
-			l.mu.Unlock()
-		}
+	if l.runAhead(logs) {
+		return nil
+	}
+	if err := l.drain(); err != nil {
 		return err
-	})); err != nil {
+	}
+	if err := l.disk.do("write log", l.mending(l.storing(logs))); err != nil {
 		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.addLocked(logs)
+	return nil
+}
+
+// storing returns the write of entries to the disk.
+func (l *Log) storing(logs []*raft.Log) func(raft.LogStore) error {
+	return func(inner raft.LogStore) error {
+		err := inner.StoreLogs(logs)
+		if err == nil { // before another write may mend the log, which cuts what is behind stored
+			l.mu.Lock()
+			l.stored = logs[len(logs)-1].Index
+			l.last = max(l.last, l.stored)
+			l.mu.Unlock()
+		}
+		return err
+	}
+}
+
+// addLocked puts entries into memory, tells of them, and forgets the oldest.
+func (l *Log) addLocked(logs []*raft.Log) {
 	for _, log := range logs {
 		if n := len(l.ring); n > 0 && log.Index != l.ring[n-1].Index+1 {
-			l.drop()
+			l.ring, l.size = nil, 0
 		}
 		l.ring = append(l.ring, log)
 		l.size += len(log.Data)
 	}
+	l.last = logs[len(logs)-1].Index
 	cut := 0
-	for len(l.ring)-cut > 1 && (l.size > cacheBytes || len(l.ring)-cut > cacheEntries) {
+	for len(l.ring)-cut > 1 && (l.size > cacheBytes || len(l.ring)-cut > cacheEntries) && l.ring[cut].Index <= l.stored {
 		l.size -= len(l.ring[cut].Data)
 		l.ring[cut] = nil
 		cut++
@@ -135,18 +163,38 @@ func (l *Log) StoreLogs(logs []*raft.Log) error {
 	}
 	close(l.added)
 	l.added = make(chan struct{})
-	return nil
 }
 
-func (l *Log) drop() { l.ring, l.size = nil, 0 }
+// dropLocked takes entries from low to high, which are on disk, out of memory.
+func (l *Log) dropLocked(low, high uint64) {
+	n := len(l.ring)
+	if n == 0 || high < l.ring[0].Index || low > l.ring[n-1].Index {
+		return
+	}
+	first := l.ring[0].Index
+	if kept := l.ring[min(high+1-first, uint64(n)):]; len(kept) > 0 {
+		l.ring = kept
+	} else {
+		l.ring = l.ring[:max(low, first)-first]
+	}
+	l.size = 0
+	for _, log := range l.ring {
+		l.size += len(log.Data)
+	}
+}
 
 // DeleteRange implements raft.LogStore. While the disk fails it waits.
 func (l *Log) DeleteRange(low, high uint64) error {
 	l.mu.Lock()
-	if n := len(l.ring); n > 0 && high >= l.ring[0].Index {
-		l.drop()
-	}
 	tail := high >= l.last // else entries may be added meanwhile
+	l.mu.Unlock()
+	if tail {
+		if err := l.drain(); err != nil {
+			return err
+		}
+	}
+	l.mu.Lock()
+	l.dropLocked(low, high)
 	l.mu.Unlock()
 	err := l.disk.do("cut log", l.mending(func(inner raft.LogStore) error { return inner.DeleteRange(low, high) }))
 	if err != nil || !tail {
@@ -155,7 +203,7 @@ func (l *Log) DeleteRange(low, high uint64) error {
 	last, err := l.LastIndex()
 	if err == nil {
 		l.mu.Lock()
-		l.last = last
+		l.last, l.stored = last, last
 		l.mu.Unlock()
 	}
 	return err
@@ -186,8 +234,8 @@ func (l *Log) mending(write func(raft.LogStore) error) func() error {
 	}
 }
 
-// mend opens the inner log anew and cuts what a failed append may have left behind the last entry that raft
-// knows of.
+// mend opens the inner log anew and cuts what a failed append may have left behind the last entry that was
+// stored.
 func (l *Log) mend() error {
 	l.innerMu.Lock()
 	defer l.innerMu.Unlock()
@@ -210,7 +258,7 @@ func (l *Log) mend() error {
 		return err
 	}
 	l.mu.Lock()
-	known := l.last
+	known := l.stored
 	l.mu.Unlock()
 	if last > known {
 		return inner.DeleteRange(known+1, last)
@@ -218,7 +266,9 @@ func (l *Log) mend() error {
 	return nil
 }
 
+// close awaits what is still on its way to the disk, for one try.
 func (l *Log) close() error {
+	l.endAhead()
 	l.innerMu.Lock()
 	defer l.innerMu.Unlock()
 	if l.closer == nil {
