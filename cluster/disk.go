@@ -14,8 +14,9 @@ const (
 	stuckLeases = 4
 
 	// A leader whose writes are slower than its lease hands over, but not more often than this: perhaps all
-	// disks are slow.
+	// disks are slow. Where handing over has failed it tries again sooner.
 	slowPause = 30 * time.Second
+	slowAgain = 2 * time.Second
 )
 
 // errDisk says that this node cannot write now.
@@ -50,11 +51,14 @@ func (n *Node) watchDisk() {
 		} else if was && !sick {
 			n.logger.Info("this node can write again")
 		}
-		if !sick && h.Slowest > lease && n.raft.State() == raft.Leader && time.Since(handedOver) > slowPause && n.healthyVoter() {
+		slow := h.Slowest > lease
+		n.slow.Store(slow)
+		if !sick && slow && n.raft.State() == raft.Leader && !n.stores.Log.IsAhead() && time.Since(handedOver) > slowPause && n.healthyVoter() {
 			handedOver = time.Now()
 			n.events.add(EventDiskSlow)
 			n.logger.Warn("own disk is slower than the lease: leadership is handed over", "slowest_write", h.Slowest.Round(time.Millisecond), "lease", lease)
 			if err := n.transfer(n.ctx, ""); err != nil {
+				handedOver = handedOver.Add(slowAgain - slowPause)
 				n.logger.Warn("leadership not handed over", "err", err)
 			}
 		}
@@ -79,6 +83,14 @@ func (n *Node) diskError() error {
 	}
 }
 
+// leaderless returns why a write has found no leader: that this node's own disk fails, where it does.
+func (n *Node) leaderless(cause error) error {
+	if err := n.diskError(); err != nil {
+		return fmt.Errorf("%w: %w: %w", ErrNoLeader, err, cause)
+	}
+	return fmt.Errorf("%w: %w", ErrNoLeader, cause)
+}
+
 // healthyVoter reports whether another voter says that its disk is fine, so that handing over helps.
 func (n *Node) healthyVoter() bool {
 	for _, id := range n.voters() {
@@ -94,10 +106,20 @@ func (n *Node) repairAdvice(err error) error {
 	return fmt.Errorf("%w; to discard this node's data and get it from the cluster again, start it once with: postraft agent --reset", err)
 }
 
-// mayRunAhead reports whether the log may run ahead of the disk: on a leader that needs another voter to commit. Raft asks
-// as it stores entries, so the state is that in which it does so.
+// mayRunAhead reports whether the log may run ahead of the disk: on a leader that needs another voter to commit, unless its
+// disk is so slow that it is to hand over, for which the followers have to catch up. Raft asks as it stores entries, so the
+// state is that in which it does so.
 func (n *Node) mayRunAhead() bool {
-	return n.raft.State() == raft.Leader && len(n.voters()) > 1
+	if n.raft.State() != raft.Leader || n.slow.Load() {
+		return false
+	}
+	voters := 0
+	for _, s := range n.raft.GetConfiguration().Configuration().Servers {
+		if s.Suffrage == raft.Voter {
+			voters++
+		}
+	}
+	return voters > 1
 }
 
 // mainLoopTransport is raft's TCP transport without the short cut for heartbeats, which changes term and

@@ -56,6 +56,7 @@ type Node struct {
 	transferring transferGuard
 
 	sick        atomic.Bool                         // the disk fails, or hangs
+	slow        atomic.Bool                         // the disk is slower than the lease
 	diverging   atomic.Bool                         // the tables are known to be wrong
 	open        atomic.Bool                         // lookups are answered: this node has caught up once since its disk was new
 	stale       atomic.Bool                         // no leader was heard of for longer than MaxStaleness

@@ -14,11 +14,11 @@ import (
 // copy is counted before the leader's is on disk, for a leader of several voters commits nothing alone: whoever lets the
 // log run ahead must hold back what the followers answer by AwaitStored.
 type ahead struct {
-	may    func() bool // nil: never
-	bytes  int         // that are in memory only
-	kick   chan struct{}
-	moved  chan struct{} // closed when stored has grown
-	ended  chan struct{} // closed when nothing is stored any more; nil before RunAhead
+	may   func() bool // nil: never
+	bytes int         // that are in memory only
+	kick  chan struct{}
+	moved chan struct{} // closed when stored has grown
+	ended chan struct{} // closed when nothing is stored any more; nil before RunAhead
 }
 
 // How much may be in memory only. Beyond that StoreLogs waits for the disk.
@@ -123,6 +123,13 @@ func (l *Log) AwaitStored(index uint64) error {
 			return errClosed
 		}
 	}
+}
+
+// IsAhead reports whether entries are not on disk yet.
+func (l *Log) IsAhead() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last > l.stored
 }
 
 // drain returns when all entries are on disk.
