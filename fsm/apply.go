@@ -78,7 +78,6 @@ type apply struct {
 	time        time.Time // of the entry
 	origin      Origin    // of the command
 	room        int       // how many entries of caches the command may still take out
-	records     []Record  // for the history
 }
 
 type editor struct {
@@ -184,7 +183,7 @@ func (a *apply) body(c *Command) Result {
 		if !ok {
 			return Result{Status: NoTable}
 		}
-		a.wholeRecord(c.Drop.Name, t, nil)
+		a.recordWhole(c.Drop.Name, t, nil)
 		a.own()
 		delete(a.tables, c.Drop.Name)
 	case c.Begin != nil:
@@ -228,16 +227,17 @@ func (a *apply) op(op *Op) OpStatus {
 	case e.typ != dict.TypeHash || dict.CheckEntry(op.Key, op.Value) != nil:
 		return OpRefused
 	}
-	old, had := e.Get(op.Key)
-	if op.Kind == OpDelete && !had {
-		return OpAbsent
-	}
-	a.entryRecord(op, old, had)
 	if op.Kind == OpDelete {
+		old, had := e.Get(op.Key)
+		if !had {
+			return OpAbsent
+		}
+		a.record(op, old, true)
 		e.Delete(op.Key)
 		e.cache.gone(op.Key)
 	} else {
-		e.Put(op.Key, op.Value)
+		old, had := e.Put(op.Key, op.Value)
+		a.record(op, old, had)
 		e.cache.wrote(op.Key)
 	}
 	e.version = a.index
@@ -273,7 +273,7 @@ func (a *apply) create(c *Create) Result {
 	a.own()
 	a.tables[c.Name] = newTable(&packed.Table{}, c.Type, a.index)
 	a.tables[c.Name].settle(c.Settings, nil)
-	a.wholeRecord(c.Name, nil, a.tables[c.Name])
+	a.recordWhole(c.Name, nil, a.tables[c.Name])
 	return Result{}
 }
 
@@ -346,14 +346,14 @@ func (a *apply) stageCommit(c *StageCommit) (r Result) {
 			settings = old.Settings
 		}
 		after.settle(settings, before[s.table])
-		a.wholeRecord(s.table, before[s.table], after)
+		a.recordWhole(s.table, before[s.table], after)
 		a.tables[s.table] = after
 		a.trim(s.table)
 	}
 	if c.Only {
 		for _, name := range slices.Sorted(maps.Keys(before)) {
 			if _, stays := a.tables[name]; !stays {
-				a.wholeRecord(name, before[name], nil)
+				a.recordWhole(name, before[name], nil)
 			}
 		}
 	}
@@ -391,7 +391,7 @@ func (a *apply) stageDelta(c *StageCommit) Status {
 		}
 		after := newTable(e.Table(), t.Type, a.index)
 		after.settle(t.Settings, t)
-		a.wholeRecord(name, t, after)
+		a.recordWhole(name, t, after)
 		a.own()
 		a.tables[name] = after
 		a.trim(name)

@@ -255,7 +255,7 @@ func (a *apply) trim(table string) {
 			break
 		}
 		value, had := e.Get(key)
-		a.entryRecord(&Op{Kind: OpDelete, Way: WayExpiry, Table: table, Key: key}, value, had)
+		a.record(&Op{Kind: OpDelete, Way: WayExpiry, Table: table, Key: key}, value, had)
 		e.Delete(key)
 		e.cache.gone(key)
 		e.version = a.index

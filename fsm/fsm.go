@@ -31,7 +31,8 @@ type FSM struct {
 
 	checkpoints []Checkpoint // ascending
 
-	history History
+	history  History
+	recorder recorder // of what is being applied
 }
 
 var (
@@ -130,6 +131,9 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 				results[j] = a.command(&commands[j])
 			}
 			responses[i] = results
+			if f.recorder.count >= recordsEnough {
+				f.history.add(f.recorder.take())
+			}
 		}
 		if a.index == log.Index && a.index%checkpointEvery == 0 {
 			a.close()
@@ -137,7 +141,7 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 		}
 	}
 	next := a.finish()
-	f.history.add(a.records) // first, so that whoever sees the State finds its changes
+	f.history.add(f.recorder.take()) // first, so that whoever sees the State finds its changes
 	f.publish(next)
 	fatal := f.fatal
 	f.mu.Unlock()

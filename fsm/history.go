@@ -32,28 +32,32 @@ type Record struct {
 // it started. It may be used from any goroutine.
 type History struct {
 	mu      sync.Mutex
-	records []Record // ascending
+	runs    []records // ascending
+	records int       // in all runs
 	bytes   int64
 	begin   uint64 // nothing is known of this entry and those before it
 }
 
 // Since returns the changes of a table behind an index, in order, and the index behind which the history knows
 // all. Where that is greater than after, some are missing.
-func (h *History) Since(table string, after uint64) (records []Record, begin uint64) {
+func (h *History) Since(table string, after uint64) (found []Record, begin uint64) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	from, _ := slices.BinarySearchFunc(h.records, after+1, func(r Record, index uint64) int {
-		if r.Index < index {
+	runs, begin := h.runs, h.begin
+	h.mu.Unlock()
+	from, _ := slices.BinarySearchFunc(runs, after+1, func(r records, index uint64) int {
+		if r.last < index {
 			return -1
 		}
 		return 1
 	})
-	for _, r := range h.records[from:] {
-		if r.Table == table {
-			records = append(records, r)
+	for _, run := range runs[from:] {
+		for r := range run.all {
+			if r.Table == table && r.Index > max(after, begin) {
+				found = append(found, r)
+			}
 		}
 	}
-	return records, h.begin
+	return found, begin
 }
 
 // At returns a table as it was once the entry at this index was applied, from the table as it is in s. It fails
@@ -101,63 +105,55 @@ func (h *History) At(s *State, table string, index uint64) (*Table, bool) {
 	return now, true
 }
 
-// add takes records, which ascend, and forgets the oldest.
-func (h *History) add(records []Record) {
-	if len(records) == 0 {
+// add takes the records of a run, which are behind those before, and forgets the oldest.
+func (h *History) add(run records) {
+	if run.count == 0 {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.records = append(h.records, records...)
-	for i := range records {
-		h.bytes += records[i].size()
-	}
+	h.runs = append(h.runs, run)
+	h.records += run.count
+	h.bytes += run.bytes
 	drop := 0
-	for ; drop < len(h.records) && (len(h.records)-drop > historyRecords || h.bytes > historyBytes); drop++ {
-		h.bytes -= h.records[drop].size()
-		h.begin = h.records[drop].Index
+	for ; drop < len(h.runs) && (h.records > historyRecords || h.bytes > historyBytes); drop++ {
+		h.records -= h.runs[drop].count
+		h.bytes -= h.runs[drop].bytes
+		h.begin = h.runs[drop].last
 	}
-	// The rest of an entry of which a part is gone goes with it.
-	for ; drop < len(h.records) && h.records[drop].Index <= h.begin; drop++ {
-		h.bytes -= h.records[drop].size()
+	if drop == 0 {
+		return
 	}
-	clear(h.records[:drop])
-	h.records = h.records[drop:]
+	if drop > len(h.runs)/2 || cap(h.runs)-len(h.runs) < drop {
+		h.runs = slices.Clone(h.runs[drop:]) // readers may still have the slice
+	} else {
+		h.runs = h.runs[drop:]
+	}
 }
 
 // reset begins anew behind an index.
 func (h *History) reset(index uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.records, h.bytes, h.begin = nil, 0, index
+	h.runs, h.records, h.bytes, h.begin = nil, 0, 0, index
 }
 
-func (r *Record) size() int64 {
-	n := int64(len(r.Key) + len(r.Old) + len(r.New) + 160)
-	if r.Before != nil {
-		n += r.Before.Bytes()
-	}
-	return n
-}
-
-// entryRecord makes a record of one entry. It copies all that it keeps.
-func (a *apply) entryRecord(op *Op, old []byte, had bool) {
-	size := len(op.Key) + len(op.Value) + len(old)
-	buf := append(append(append(make([]byte, 0, size), op.Key...), old...), op.Value...)
-	k, o := len(op.Key), len(op.Key)+len(old)
-	r := Record{Index: a.index, Time: a.time, Table: op.Table, Origin: Origin{a.origin.Node, op.Way}, Key: buf[:k:k]}
+// record keeps a change of one entry.
+func (a *apply) record(op *Op, old []byte, had bool) {
+	flags := byte(0)
 	if had {
-		r.Old = buf[k:o:o]
+		flags |= recordOld
 	}
 	if op.Kind != OpDelete {
-		r.New = buf[o:]
+		flags |= recordNew
 	}
-	a.records = append(a.records, r)
+	head := Record{Index: a.index, Time: a.time, Table: op.Table, Origin: Origin{a.origin.Node, op.Way}}
+	a.f.recorder.add(&head, flags, op.Key, old, op.Value)
 }
 
-// wholeRecord makes a record of a table that was made, dropped or loaded.
-func (a *apply) wholeRecord(name string, before, after *Table) {
-	a.records = append(a.records, Record{Index: a.index, Time: a.time, Table: name, Origin: a.origin, Whole: true, Before: before, After: after})
+// recordWhole keeps that a table was made, dropped or loaded.
+func (a *apply) recordWhole(name string, before, after *Table) {
+	a.f.recorder.whole(&Record{Index: a.index, Time: a.time, Table: name, Origin: a.origin}, before, after)
 }
 
 // Changes yields the changes of single entries that a record stands for, in the order of their keys.

@@ -161,6 +161,38 @@ func makeBlock(entries [][]byte, body int) block {
 	return b
 }
 
+// splice returns b with an encoded entry at place at, in place of old where that is not nil, which is entry at. ok is false
+// where the block would be too large.
+func (b block) splice(at int, old, entry []byte) (next block, ok bool) {
+	count, added := b.count(), 2
+	if old != nil {
+		added = 0
+	}
+	size := len(b) + added + len(entry) - len(old)
+	if size > blockSize || len(b) > blockSize {
+		return nil, false
+	}
+	from := len(b) // where the entry goes
+	if at < count {
+		from = b.offset(at)
+	}
+	next = make(block, size)
+	binary.LittleEndian.PutUint16(next, uint16(count+added/2))
+	head := 2 + 2*at
+	for i := 2; i < head; i += 2 {
+		binary.LittleEndian.PutUint16(next[i:], binary.LittleEndian.Uint16(b[i:])+uint16(added))
+	}
+	binary.LittleEndian.PutUint16(next[head:], uint16(from+added))
+	shift := uint16(added + len(entry) - len(old))
+	for i := head + 2 - added; i < 2+2*count; i += 2 {
+		binary.LittleEndian.PutUint16(next[i+added:], binary.LittleEndian.Uint16(b[i:])+shift)
+	}
+	n := copy(next[2+2*count+added:], b[2+2*count:from])
+	n += copy(next[2+2*count+added+n:], entry)
+	copy(next[2+2*count+added+n:], b[from+len(old):])
+	return next, true
+}
+
 // blockInfo is what check learns of a block.
 type blockInfo struct {
 	count  int

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/zeebo/xxh3"
 )
@@ -19,6 +20,7 @@ func uint128(d Digest) xxh3.Uint128 {
 type Editor struct {
 	t       Table
 	encoded []byte
+	old     []byte // encoded entry that the one that is put replaces
 	entries [][]byte
 }
 
@@ -54,17 +56,18 @@ func (e *Editor) Len() int { return e.t.Len() }
 // First returns the entry with the smallest key as it is now. The slices are valid until the next change.
 func (e *Editor) First() (key, value []byte, ok bool) { return e.t.Next(nil) }
 
-// Put adds an entry or replaces the value of its key. It copies both.
-func (e *Editor) Put(key, value []byte) {
+// Put adds an entry or replaces the value of its key. It copies both, and returns the value before, if there was one.
+func (e *Editor) Put(key, value []byte) (old []byte, had bool) {
 	e.encoded = appendEntry(e.encoded[:0], key, value)
 	e.t.bytes += int64(len(key) + len(value))
 	e.t.count++
 	e.t.digest.add(xxh3.Hash128(e.encoded))
+	e.old = nil
 	if e.t.root == nil {
 		n := &node{owner: e, blocks: []block{makeBlock([][]byte{e.encoded}, len(e.encoded))}}
 		n.seps.push(key)
 		e.t.root = n
-		return
+		return nil, false
 	}
 	root, right := e.put(e.t.root, key)
 	if right != nil {
@@ -74,6 +77,11 @@ func (e *Editor) Put(key, value []byte) {
 		root = up
 	}
 	e.t.root = root
+	if e.old == nil {
+		return nil, false
+	}
+	_, old = decodeEntry(e.old)
+	return old, true
 }
 
 // put puts e.encoded below n and returns what replaces n: one node or two.
@@ -91,6 +99,14 @@ func (e *Editor) put(n *node, key []byte) (left, right *node) {
 	}
 	b := n.blocks[i]
 	at, found := b.find(key)
+	if found {
+		e.old = b.raw(at)
+		e.forget(e.old)
+	}
+	if next, ok := b.splice(at, e.old, e.encoded); ok {
+		n.blocks[i] = next
+		return n, nil
+	}
 	e.entries = e.entries[:0]
 	body := 0
 	for j := range b.count() {
@@ -98,7 +114,6 @@ func (e *Editor) put(n *node, key []byte) (left, right *node) {
 			e.entries = append(e.entries, e.encoded)
 			body += len(e.encoded)
 			if found {
-				e.forget(b.raw(j))
 				continue
 			}
 		}
@@ -255,7 +270,7 @@ func (e *Editor) own(n *node) *node {
 	if n.owner == e {
 		return n
 	}
-	c := &node{owner: e, seps: separators{text: bytes.Clone(n.seps.text), ends: append([]uint32(nil), n.seps.ends...)}}
+	c := &node{owner: e, seps: separators{n.seps.text, n.seps.ends, true}}
 	if n.kids != nil {
 		c.kids = append([]*node(nil), n.kids...)
 	} else {
@@ -274,8 +289,7 @@ func (e *Editor) split(n *node) (left, right *node) {
 	for i := half; i < n.len(); i++ {
 		right.seps.push(n.seps.at(i))
 	}
-	n.seps.text = n.seps.text[:n.seps.ends[half-1]]
-	n.seps.ends = n.seps.ends[:half]
+	n.seps.cut(half)
 	if n.kids != nil {
 		right.kids = append(right.kids, n.kids[half:]...)
 		clear(n.kids[half:])
@@ -288,7 +302,20 @@ func (e *Editor) split(n *node) (left, right *node) {
 	return n, right
 }
 
+// own makes s one that may change.
+func (s *separators) own() {
+	if s.shared {
+		*s = separators{text: bytes.Clone(s.text), ends: slices.Clone(s.ends)}
+	}
+}
+
+// cut leaves the first n.
+func (s *separators) cut(n int) {
+	s.text, s.ends = s.text[:s.ends[n-1]], s.ends[:n]
+}
+
 func (s *separators) insert(i int, key []byte) {
+	s.own()
 	from := uint32(0)
 	if i > 0 {
 		from = s.ends[i-1]
@@ -301,6 +328,7 @@ func (s *separators) insert(i int, key []byte) {
 }
 
 func (s *separators) remove(i int) {
+	s.own()
 	from := uint32(0)
 	if i > 0 {
 		from = s.ends[i-1]

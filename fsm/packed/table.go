@@ -7,7 +7,7 @@ import (
 )
 
 // fanout bounds the children of a node.
-const fanout = 128
+const fanout = 64
 
 // A Table is an immutable table. The zero value is empty. Slices that it returns stay valid for ever and
 // must not be changed.
@@ -30,8 +30,9 @@ type node struct {
 
 // separators are keys back to back: one allocation, and a binary search that stays in few cache lines.
 type separators struct {
-	text []byte
-	ends []uint32
+	text   []byte
+	ends   []uint32
+	shared bool // with another node: to be copied before they change
 }
 
 func (s separators) at(i int) []byte {
@@ -244,6 +245,7 @@ func (a *Assembler) Table() *Table {
 }
 
 func (s *separators) push(key []byte) {
+	s.own()
 	s.text = append(s.text, key...)
 	s.ends = append(s.ends, uint32(len(s.text)))
 }
