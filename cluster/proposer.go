@@ -14,7 +14,6 @@ import (
 
 const (
 	entryBytes = 256 << 10 // a log entry takes no more commands beyond this
-	inFlight   = 2         // entries that raft works on; the next one gathers meanwhile
 
 	// enqueueTimeout is how long raft may be too busy to take an entry, with a disk that hangs most likely. It
 	// is shorter than the patience of most writers, who then learn that nothing has happened.
@@ -23,8 +22,8 @@ const (
 
 // A proposer gathers commands of all nodes into log entries. It works on the leader and refuses elsewhere.
 type proposer struct {
-	n    *Node
-	wake chan struct{}
+	n      *Node
+	gather *gathering
 
 	mu      sync.Mutex
 	waiting []*proposal
@@ -38,7 +37,7 @@ type proposal struct {
 	done    chan struct{}
 }
 
-func newProposer(n *Node) *proposer { return &proposer{n: n, wake: make(chan struct{}, 1)} }
+func newProposer(n *Node) *proposer { return &proposer{n: n, gather: newGathering()} }
 
 // propose puts a command into the log and returns where it was committed. The error is errNotLeader where it
 // surely was not, errUnknown where it may have been.
@@ -57,10 +56,7 @@ func (p *proposer) propose(ctx context.Context, command []byte) (position, error
 	}
 	p.waiting = append(p.waiting, pr)
 	p.mu.Unlock()
-	select {
-	case p.wake <- struct{}{}:
-	default:
-	}
+	p.gather.came()
 	select {
 	case <-pr.done:
 		return pr.at, pr.err
@@ -95,42 +91,32 @@ func (p *proposer) take() []*proposal {
 	return batch
 }
 
-// run proposes entries until the node ends.
+// run proposes entries until the node ends. Raft works on one at a time, and the next one gathers meanwhile: it sends no
+// entry to a follower before that has answered for the last one, so a second one would only wait there, with less in it.
 func (p *proposer) run() {
-	var flying sync.WaitGroup
-	defer flying.Wait()
-	slots := make(chan struct{}, inFlight)
-	for {
-		select {
-		case slots <- struct{}{}:
-		case <-p.n.ctx.Done():
-			p.refuse()
-			return
-		}
+	for p.gather.wait(p.n.ctx, p.count) {
 		batch := p.take()
-		for len(batch) == 0 {
-			select {
-			case <-p.wake:
-				batch = p.take()
-			case <-p.n.ctx.Done():
-				p.refuse()
-				return
-			}
-		}
+		p.gather.set()
 		future := p.n.raft.Apply(p.entry(batch), enqueueTimeout)
-		flying.Go(func() {
-			defer func() { <-slots }()
-			at, err := committed(future, p.n.await(future))
-			p.n.noteTransfer(err)
-			if err == nil {
-				at.Term, err = p.n.termOf(at.Index)
-			}
-			for _, pr := range batch {
-				pr.at, pr.err = at, err
-				close(pr.done)
-			}
-		})
+		at, err := committed(future, p.n.await(future))
+		p.n.noteTransfer(err)
+		if err == nil {
+			at.Term, err = p.n.termOf(at.Index)
+		}
+		for _, pr := range batch {
+			pr.at, pr.err = at, err
+			close(pr.done)
+		}
+		p.gather.done(len(batch))
 	}
+	p.refuse()
+}
+
+// count returns how many commands wait.
+func (p *proposer) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.waiting)
 }
 
 func (p *proposer) refuse() {

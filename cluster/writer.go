@@ -42,7 +42,7 @@ type writer struct {
 	n       *Node
 	session fsm.ID
 	seq     uint64
-	wake    chan struct{}
+	gather  *gathering
 
 	// plainFor is the channel of leaderWatch while a leader leads that cannot read where changes come from. It belongs
 	// to the goroutine of run.
@@ -54,7 +54,7 @@ type writer struct {
 }
 
 func newWriter(n *Node) *writer {
-	w := &writer{n: n, wake: make(chan struct{}, 1)}
+	w := &writer{n: n, gather: newGathering()}
 	rand.Read(w.session[:])
 	return w
 }
@@ -80,10 +80,7 @@ func (w *writer) do(ctx context.Context, wr *write) (fsm.Result, error) {
 	w.waiting = append(w.waiting, wr)
 	w.size += wr.size
 	w.mu.Unlock()
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
+	w.gather.came()
 	select {
 	case <-wr.done:
 		return wr.result, wr.err
@@ -100,24 +97,26 @@ func (w *writer) do(ctx context.Context, wr *write) (fsm.Result, error) {
 	if wr.submitted {
 		return fsm.Result{}, fmt.Errorf("%w: %w", dict.ErrUnknownOutcome, context.Cause(ctx))
 	}
-	return fsm.Result{}, fmt.Errorf("%w: %w", ErrNoLeader, context.Cause(ctx))
+	return fsm.Result{}, w.n.leaderless(context.Cause(ctx))
 }
 
 // run carries batches to the leader until the node ends.
 func (w *writer) run() {
-	for {
-		batch := w.take()
-		if len(batch) == 0 {
-			select {
-			case <-w.wake:
-				continue
-			case <-w.n.ctx.Done():
-				w.refuse()
-				return
-			}
+	for w.gather.wait(w.n.ctx, w.count) {
+		if batch := w.take(); len(batch) > 0 {
+			w.gather.set()
+			w.carry(batch)
+			w.gather.done(len(batch))
 		}
-		w.carry(batch)
 	}
+	w.refuse()
+}
+
+// count returns how many writes wait.
+func (w *writer) count() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.waiting)
 }
 
 // take returns the writes that go together into the next command.
@@ -185,7 +184,7 @@ func (w *writer) carry(batch []*write) {
 		case errors.Is(err, ErrRefused):
 			wr.err = fmt.Errorf("%w: %w", err, dict.ErrRetry)
 		default:
-			wr.err = fmt.Errorf("%w: %w", ErrNoLeader, err)
+			wr.err = w.n.leaderless(err)
 		}
 		close(wr.done)
 	}
