@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -25,10 +24,6 @@ import (
 const (
 	// stopTime is what a clean stop may take. Each part of it is bounded; this is the last resort.
 	stopTime = 4800 * time.Millisecond
-
-	// Tables are large blocks that the collector need not look into, so collecting often costs little and
-	// keeps the process near the size of its tables.
-	collectPercent = 40
 
 	// settleTime is how long front ends wait at most until a node that has started has heard from the leader
 	// what became of the newest entries on its disk. Without a leader it serves with what is certain.
@@ -100,7 +95,7 @@ func (a *app) runAgent(ctx context.Context, s *settings) error {
 		log.Warn("configuration", "warning", w)
 	}
 	if _, ok := a.lookup("GOGC"); !ok {
-		debug.SetGCPercent(collectPercent)
+		new(collector).keep()
 	}
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
