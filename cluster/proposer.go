@@ -83,8 +83,15 @@ func (p *proposer) take() []*proposal {
 	defer p.mu.Unlock()
 	size, used := 0, 0
 	for used < len(p.waiting) && (used == 0 || size+len(p.waiting[used].command) <= entryBytes) {
+		whole := fsm.ChangesWhole(p.waiting[used].command)
+		if whole && used > 0 {
+			break
+		}
 		size += len(p.waiting[used].command)
 		used++
+		if whole {
+			break
+		}
 	}
 	batch := p.waiting[:used:used]
 	p.waiting = p.waiting[used:]

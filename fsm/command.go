@@ -131,6 +131,28 @@ func AppendCommand(entry, command []byte) []byte {
 	return protowire.AppendBytes(protowire.AppendTag(entry, 1, protowire.BytesType), command)
 }
 
+// ChangesWhole reports whether an encoded command makes, drops or replaces tables. Such a one goes into an entry of its
+// own: tables have versions by the index of the entry, and the one before it is to be one that can be restored.
+func ChangesWhole(command []byte) bool {
+	for rest := command; len(rest) > 0; {
+		num, typ, n := protowire.ConsumeTag(rest)
+		switch {
+		case n < 0:
+			return false
+		case num == 4, num == 5, num == 8:
+			return true
+		case num >= 3 && num != originNode && num != originWay:
+			return false
+		}
+		m := protowire.ConsumeFieldValue(num, typ, rest[n:])
+		if m < 0 {
+			return false
+		}
+		rest = rest[n+m:]
+	}
+	return false
+}
+
 // EncodeCommand appends the encoded command to dst.
 func EncodeCommand(dst []byte, c *Command) []byte {
 	var body []byte

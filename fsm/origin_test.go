@@ -69,6 +69,9 @@ func TestFSM_Origin(t *testing.T) {
 		if level := CommandLevel(encoded); level > 2 || level != CommandLevel(plain) {
 			t.Errorf("command %d is of level %d, %d without its origin", i, level, CommandLevel(plain))
 		}
+		if whole := c.Create != nil || c.Drop != nil || c.Commit != nil; ChangesWhole(encoded) != whole || ChangesWhole(plain) != whole {
+			t.Errorf("command %d: changes whole tables: %v", i, !whole)
+		}
 		with.applyEncoded(encoded)
 		without.applyEncoded(plain)
 		if a, b := fmt.Sprint(with.f.State().Tables()), fmt.Sprint(without.f.State().Tables()); a != b {
