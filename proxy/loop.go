@@ -52,10 +52,10 @@ const (
 	maxReads = 8
 )
 
-// newLoops starts a loop for each processor. timeout is how long a client may take.
+// newLoops starts a loop for each processor, even if more goroutines may run. timeout is how long a client may take.
 func newLoops(timeout time.Duration) ([]*loop, error) {
 	var loops []*loop
-	for range min(runtime.GOMAXPROCS(0), maxLoops) {
+	for range min(runtime.GOMAXPROCS(0), runtime.NumCPU(), maxLoops) {
 		l, err := newLoop(min(max(timeout/8, 10*time.Millisecond), 500*time.Millisecond))
 		if err != nil {
 			endLoops(loops)

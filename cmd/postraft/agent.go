@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -24,6 +25,11 @@ import (
 const (
 	// stopTime is what a clean stop may take. Each part of it is bounded; this is the last resort.
 	stopTime = 4800 * time.Millisecond
+
+	// spareProcs is how many goroutines more than there are processors may run. A loop of package proxy that comes
+	// back from waiting for requests needs a place to run; while an import and the garbage collector keep all of them
+	// busy it would wait for one for up to 10 ms, a time slice of Go's scheduler. The kernel's is shorter, and fairer.
+	spareProcs = 2
 
 	// settleTime is how long front ends wait at most until a node that has started has heard from the leader
 	// what became of the newest entries on its disk. Without a leader it serves with what is certain.
@@ -93,6 +99,9 @@ func (a *app) runAgent(ctx context.Context, s *settings) error {
 	g.log = log
 	for _, w := range s.warnings {
 		log.Warn("configuration", "warning", w)
+	}
+	if _, ok := a.lookup("GOMAXPROCS"); !ok && a.procs > 0 {
+		runtime.GOMAXPROCS(a.procs + spareProcs)
 	}
 	if _, ok := a.lookup("GOGC"); !ok {
 		new(collector).keep()

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 )
 
@@ -17,7 +18,7 @@ var version = "unknown"
 func main() {
 	// The agent and dev end by these signals too, cleanly; the other commands give up what they wait for.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ()}, os.Args[1:])
+	code := run(ctx, &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ(), procs: runtime.GOMAXPROCS(0)}, os.Args[1:])
 	stop()
 	os.Exit(code)
 }
@@ -28,6 +29,7 @@ type app struct {
 	out     io.Writer
 	err     io.Writer
 	environ []string
+	procs   int // that an agent may keep busy; 0: it leaves that as it is
 
 	globals
 }
