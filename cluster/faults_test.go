@@ -140,6 +140,9 @@ func TestNode_SlowDisk(t *testing.T) {
 			old := c.Leader()
 			follower := c.Followers()[0]
 			disks[old].Slow(slow)
+			if err := old.TryPut("t", "early", "v", 200*time.Millisecond); err == nil {
+				t.Error("a write was answered that is not on the leader's disk")
+			}
 			follower.Put("t", "k", "v")
 			c.Eventually("another node leads", func() error {
 				_ = old.TryPut("t", "k", "v", 10*time.Millisecond)
