@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -43,6 +44,7 @@ type Config struct {
 
 	LogStore     string        // store.WAL or store.Bolt; empty is store.WAL
 	LogFS        types.VFS     // where a WAL keeps its files; nil is the operating system. Tests make it fail.
+	Dial         DialFunc      // opens connections to the TCP ports of other nodes; nil is the operating system. Tests cut them.
 	MaxStaleness time.Duration // answer ErrRetry when no leader was heard of for so long; 0 never does
 	Version      string        // of the program, for Members
 
@@ -59,6 +61,9 @@ type Config struct {
 
 	Logger *slog.Logger
 }
+
+// A DialFunc is as net.Dialer has it.
+type DialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
 
 // Sentinel errors of the package. Those of package dict are returned by reads and writes.
 var (
@@ -104,6 +109,9 @@ func (c *Config) complete() error {
 	}
 	if c.CommandLevel == 0 {
 		c.CommandLevel = fsm.Level
+	}
+	if c.Dial == nil {
+		c.Dial = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	}
 	if c.HeartbeatTimeout == 0 {
 		c.HeartbeatTimeout = 500 * time.Millisecond

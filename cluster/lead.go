@@ -112,10 +112,13 @@ func (n *Node) abortStages(ctx context.Context, seen map[fsm.ID]stageSeen) {
 	}
 }
 
+// servers returns the newest configuration. Whoever calls must not change it.
+func (n *Node) servers() []raft.Server { return n.raft.GetConfiguration().Configuration().Servers }
+
 // voters returns the ids of the voters in the newest configuration.
 func (n *Node) voters() []string {
 	var ids []string
-	for _, s := range n.raft.GetConfiguration().Configuration().Servers {
+	for _, s := range n.servers() {
 		if s.Suffrage == raft.Voter {
 			ids = append(ids, string(s.ID))
 		}

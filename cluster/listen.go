@@ -30,6 +30,7 @@ type port struct {
 	identity *trust.Identity
 	address  string // that others use
 	logger   *slog.Logger
+	dialer   DialFunc
 	handle   func(ctx context.Context, from string, kind byte, payload []byte) (answer byte, body []byte)
 
 	refusals  repeats // by host
@@ -158,7 +159,7 @@ func (p *port) close() {
 // prove it.
 func (p *port) dial(ctx context.Context, address, protocol string) (*session, error) {
 	host, id, named := strings.Cut(address, "#")
-	raw, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", host)
+	raw, err := p.dialer(ctx, "tcp", host)
 	if err != nil {
 		return nil, err
 	}

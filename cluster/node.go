@@ -39,7 +39,7 @@ type Node struct {
 	fsm       *fsm.FSM
 	port      *port
 	peers     *peers
-	transport *raft.NetworkTransport
+	transport *transport
 	raft      *raft.Raft
 	raftEnded chan struct{} // closed when raft has ended
 	received  atomic.Uint64 // bytes of snapshots
@@ -145,18 +145,15 @@ func (n *Node) start() error {
 	if n.port.address, err = n.cfg.advertised(n.cfg.Bind, n.port.ln.Addr().(*net.TCPAddr).Port); err != nil {
 		return err
 	}
+	n.port.dialer = n.cfg.Dial
 	n.port.handle = n.answer
 	n.port.count = n.events.add
 	n.peers = newPeers(n.port)
 	n.writer = newWriter(n)
 	n.proposer = newProposer(n)
 	n.port.sessions.onEnd = n.sessionEnded
-	n.transport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: &raftStream{n.port}, MaxPool: 3, Timeout: 10 * time.Second, Logger: hlog,
-		MaxRPCsInFlight:       1, // pipelining can deadlock (hashicorp/raft issues 611 and 612)
-		ServerAddressProvider: (*addresses)(n),
-	})
-	if n.raft, err = raft.NewRaft(n.raftConfig(), n.fsm, n.stores.Log.ForRaft(), n.stores.Stable, countedSnapshots{n.stores.Snapshots, &n.received}, mainLoopTransport{n.transport, n}); err != nil {
+	n.transport = newTransport(n, hlog)
+	if n.raft, err = raft.NewRaft(n.raftConfig(), n.fsm, n.stores.Log.ForRaft(), n.stores.Stable, countedSnapshots{n.stores.Snapshots, &n.received}, n.transport); err != nil {
 		return fmt.Errorf("start raft: %w", err)
 	}
 	n.stores.Log.RunAhead(n.mayRunAhead)

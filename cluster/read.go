@@ -37,7 +37,7 @@ func (n *Node) leaderReadIndex(ctx context.Context) (position, error) {
 		return position{}, errNotLeader
 	}
 	commit := max(n.raft.CommitIndex(), began.Index)
-	if err := n.verifyLeader(ctx); err != nil {
+	if err := n.verifyLeader(ctx, began.Term); err != nil {
 		return position{}, errNotLeader
 	}
 	if n.raft.CurrentTerm() != began.Term {
@@ -60,18 +60,37 @@ func (n *Node) leaderReadIndex(ctx context.Context) (position, error) {
 	return position{s.Index, s.Term}, nil
 }
 
-// verifyLeader asks a quorum whether this node still leads. Raft does not answer while its disk hangs.
-func (n *Node) verifyLeader(ctx context.Context) error {
+// verifyLeader asks the voters whether this node still leads in term. Raft does not answer while its disk hangs. It counts
+// the answers of nonvoters too, and of heartbeats that were on their way before the question, so its answer alone is not
+// enough; but its question sends heartbeats to all at once.
+func (n *Node) verifyLeader(ctx context.Context, term uint64) error {
 	if err := n.diskError(); err != nil {
 		return err
 	}
+	question := n.transport.contacts.ask()
+	defer n.transport.contacts.settle()
 	verified := make(chan error, 1)
 	n.tasks.Go(func() { verified <- n.await(n.raft.VerifyLeader()) })
-	select {
-	case err := <-verified:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	for agreed := false; ; {
+		heard := n.transport.contacts.next()
+		_, _, changed := n.leaderWatch()
+		if n.raft.State() != raft.Leader || n.raft.CurrentTerm() != term {
+			return errNotLeader
+		}
+		if agreed && n.transport.contacts.confirm(question, term, n.id, n.servers()) {
+			return nil
+		}
+		select {
+		case err := <-verified:
+			if err != nil {
+				return err
+			}
+			agreed = true
+		case <-heard:
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 }
 

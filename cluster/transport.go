@@ -1,0 +1,65 @@
+package cluster
+
+import (
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+)
+
+// transport is raft's TCP transport with three differences.
+//
+// It is without the short cut for heartbeats, which changes term and state from another goroutine than raft's main loop
+// (hashicorp/raft issue 695); the Transport contract allows ignoring the handler. A node that cannot write keeps silent, so
+// that others lead. And what a follower answers to entries is held back until they are on the leader's own disk.
+type transport struct {
+	*raft.NetworkTransport
+	n        *Node
+	contacts contacts
+}
+
+func newTransport(n *Node, logger hclog.Logger) *transport {
+	t := &transport{n: n, NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: &raftStream{n.port}, MaxPool: 3, Timeout: 10 * time.Second, Logger: logger,
+		MaxRPCsInFlight:       1, // pipelining can deadlock (hashicorp/raft issues 611 and 612)
+		ServerAddressProvider: (*addresses)(n),
+	})}
+	t.contacts.heard = make(chan struct{})
+	return t
+}
+
+// SetHeartbeatHandler implements raft.Transport by doing nothing.
+func (*transport) SetHeartbeatHandler(func(raft.RPC)) {}
+
+// AppendEntries implements raft.Transport.
+func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if t.n.sick.Load() {
+		return errDisk
+	}
+	question := t.contacts.asked.Load()
+	err := t.NetworkTransport.AppendEntries(id, target, args, resp)
+	if err == nil && resp.Success {
+		t.contacts.answered(id, args.Term, question)
+	}
+	if n := len(args.Entries); err == nil && n > 0 && resp.Success {
+		// The follower's copy must not count before the own one is on disk, for raft counts that already.
+		err = t.n.stores.Log.AwaitStored(args.Entries[n-1].Index)
+	}
+	return err
+}
+
+// RequestVote implements raft.Transport.
+func (t *transport) RequestVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	if t.n.sick.Load() {
+		return errDisk
+	}
+	return t.NetworkTransport.RequestVote(id, target, args, resp)
+}
+
+// RequestPreVote implements raft.WithPreVote.
+func (t *transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	if t.n.sick.Load() {
+		return errDisk
+	}
+	return t.NetworkTransport.RequestPreVote(id, target, args, resp)
+}
