@@ -127,6 +127,11 @@ func (n *Node) voters() []string {
 	return ids
 }
 
+// votes reports whether a server is a voter in the newest configuration.
+func (n *Node) votes(id raft.ServerID) bool {
+	return slices.ContainsFunc(n.servers(), func(s raft.Server) bool { return s.ID == id && s.Suffrage == raft.Voter })
+}
+
 // transfer hands leadership to the server with this id, or to any when it is empty.
 func (n *Node) transfer(ctx context.Context, id string) error {
 	defer n.proposer.resume()

@@ -145,10 +145,11 @@ func (n *Node) WaitReady(ctx context.Context) error {
 	return nil
 }
 
-// watchStaleness keeps stale and staleTables.
+// watchStaleness keeps stale and staleTables, and the beat of a leader.
 func (n *Node) watchStaleness() {
 	for {
 		limit := n.judgeStaleness(n.silence())
+		n.transport.contacts.setBeat(n.cfg.HeartbeatTimeout, limit)
 		every := time.Second // to meet limits that are new
 		if limit > 0 {
 			every = min(max(limit/10, 10*time.Millisecond), every)

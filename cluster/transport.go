@@ -7,11 +7,12 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// transport is raft's TCP transport with three differences.
+// transport is raft's TCP transport with four differences.
 //
 // It is without the short cut for heartbeats, which changes term and state from another goroutine than raft's main loop
 // (hashicorp/raft issue 695); the Transport contract allows ignoring the handler. A node that cannot write keeps silent, so
-// that others lead. And what a follower answers to entries is held back until they are on the leader's own disk.
+// that others lead. What a follower answers to entries is held back until they are on the leader's own disk. And what would
+// tell a follower nothing new is answered here, as the follower would, while its last answer is new (contacts).
 type transport struct {
 	*raft.NetworkTransport
 	n        *Node
@@ -24,6 +25,7 @@ func newTransport(n *Node, logger hclog.Logger) *transport {
 		MaxRPCsInFlight:       1, // pipelining can deadlock (hashicorp/raft issues 611 and 612)
 		ServerAddressProvider: (*addresses)(n),
 	})}
+	t.contacts.votes = n.votes
 	t.contacts.heard = make(chan struct{})
 	return t
 }
@@ -36,10 +38,16 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 	if t.n.sick.Load() {
 		return errDisk
 	}
-	question := t.contacts.asked.Load()
+	f, question, now := t.contacts.follower(id, args.Term), t.contacts.asked.Load(), time.Now()
+	if t.contacts.known(f, args, now) {
+		*resp = raft.AppendEntriesResponse{Term: args.Term, Success: true}
+		return nil
+	}
 	err := t.NetworkTransport.AppendEntries(id, target, args, resp)
 	if err == nil && resp.Success {
-		t.contacts.answered(id, args.Term, question)
+		t.contacts.answered(id, f, args, question, now)
+	} else {
+		f.failed()
 	}
 	if n := len(args.Entries); err == nil && n > 0 && resp.Success {
 		// The follower's copy must not count before the own one is on disk, for raft counts that already.

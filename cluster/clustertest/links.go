@@ -14,6 +14,7 @@ type Links struct {
 	mu   sync.Mutex
 	side map[string]int // of the nodes, by their address; all on one side at first
 	live map[*linkConn]struct{}
+	sent map[[2]string]int
 }
 
 type linkConn struct {
@@ -40,7 +41,7 @@ func (l *Links) Join(cfg *cluster.Config) {
 			return nil, errLinkCut
 		}
 		if l.live == nil {
-			l.live = map[*linkConn]struct{}{}
+			l.live, l.sent = map[*linkConn]struct{}{}, map[[2]string]int{}
 		}
 		l.live[link] = struct{}{}
 		return link, nil
@@ -64,6 +65,21 @@ func (l *Links) Part(nodes ...*Node) {
 
 // Heal mends all links.
 func (l *Links) Heal() { l.Part() }
+
+// Sent returns how many times something was sent from one node to another over connections that the first has opened.
+func (l *Links) Sent(from, to *Node) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sent[[2]string{from.Config.Bind, to.Config.Bind}]
+}
+
+// Write implements net.Conn.
+func (c *linkConn) Write(b []byte) (int, error) {
+	c.links.mu.Lock()
+	c.links.sent[[2]string{c.from, c.to}]++
+	c.links.mu.Unlock()
+	return c.Conn.Write(b)
+}
 
 // Close implements net.Conn.
 func (c *linkConn) Close() error {
