@@ -17,20 +17,25 @@ const (
 type census struct {
 	mu     sync.Mutex
 	vitals map[string]*vital // by id; nil while this node does not lead
+	every  time.Duration     // how often each is asked
 }
 
 // A vital is how one server does.
 type vital struct {
 	status peerStatus
-	heard  time.Time // of its last answer; of the leader's first day, if it never answered
-	fit    time.Time // since when it has always answered, caught up and been able to write; zero when it is not
-	moved  time.Time // when its log was last seen to grow, a snapshot to arrive, or nothing to be wanting
-	answer bool      // it has answered at all
+	heard  time.Time     // of its last answer; of the leader's first day, if it never answered
+	fit    time.Time     // since when it has always answered, caught up and been able to write; zero when it is not
+	moved  time.Time     // when its log was last seen to grow, a snapshot to arrive, or nothing to be wanting
+	answer bool          // it has answered at all
+	next   time.Duration // when it is asked again, after it was heard
 
 	unstuck int // how often its connections were closed since its log moved
 }
 
-func (v vital) fresh() bool { return v.answer && time.Since(v.heard) < 3*censusEvery }
+// fresh reports whether a server has answered one of the last times.
+func (v vital) fresh() bool {
+	return v.answer && time.Since(v.heard) < 3*max(v.next, censusEvery)
+}
 
 // of returns how a server does, as far as this node has asked.
 func (c *census) of(id string) (vital, bool) {
@@ -54,7 +59,7 @@ func (n *Node) takeCensus(ctx context.Context) {
 	defer n.census.clear()
 	for ctx.Err() == nil {
 		servers := n.serverAddresses()
-		n.census.meet(servers)
+		every := n.census.meet(servers)
 		levels, voters := n.serverLevels(), n.voters()
 		n.census.ask(ctx, servers, func(ctx context.Context, id, address string) (peerStatus, error) {
 			var q statusQuestion
@@ -66,7 +71,7 @@ func (n *Node) takeCensus(ctx context.Context) {
 		n.learnLevels(n.serverLevels())
 		n.unstick(ctx, servers)
 		select {
-		case <-time.After(censusEvery * time.Duration(1+len(servers)/50)):
+		case <-time.After(every):
 		case <-ctx.Done():
 		}
 	}
@@ -86,10 +91,12 @@ func (n *Node) serverAddresses() map[string]string {
 	return addresses
 }
 
-// meet begins to count the days of servers that are new, and forgets those that are none any more.
-func (c *census) meet(servers map[string]string) {
+// meet begins to count the days of servers that are new, and forgets those that are none any more. It returns how often
+// they are to be asked.
+func (c *census) meet(servers map[string]string) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.every = censusEvery * time.Duration(1+len(servers)/50)
 	if c.vitals == nil {
 		c.vitals = map[string]*vital{}
 	}
@@ -99,6 +106,7 @@ func (c *census) meet(servers map[string]string) {
 			c.vitals[id] = &vital{heard: time.Now(), moved: time.Now()}
 		}
 	}
+	return c.every
 }
 
 func (c *census) ask(ctx context.Context, servers map[string]string, statusOf func(context.Context, string, string) (peerStatus, error), commit uint64) {
@@ -135,5 +143,5 @@ func (c *census) note(id string, status peerStatus, answered bool, commit uint64
 	if status.LastLogIndex > v.status.LastLogIndex || status.LastLogIndex >= commit || status.Received != v.status.Received || status.Disk != "" {
 		v.moved, v.unstuck = now, 0
 	}
-	v.status, v.heard, v.answer = status, now, true
+	v.status, v.heard, v.answer, v.next = status, now, true, c.every
 }

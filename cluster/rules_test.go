@@ -181,3 +181,22 @@ func TestGuard_SnapshotLoop(t *testing.T) {
 		t.Errorf("ended by: %v, counted %v", err, n.events.counts)
 	}
 }
+
+// TestCensus_FreshBetweenRounds ensures that a server of a large cluster, where each is asked seldom, counts as there until it
+// has missed some rounds.
+func TestCensus_FreshBetweenRounds(t *testing.T) {
+	servers := map[string]string{}
+	for i := range 500 {
+		servers[fmt.Sprint(i)] = "address"
+	}
+	var c census
+	every := c.meet(servers)
+	c.note("7", peerStatus{}, true, 0)
+	v, _ := c.of("7")
+	if v.heard = time.Now().Add(-every); !v.fresh() {
+		t.Errorf("forgotten %v after its answer", every)
+	}
+	if v.heard = time.Now().Add(-3 * every); v.fresh() {
+		t.Error("remembered for ever")
+	}
+}
