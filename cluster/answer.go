@@ -82,9 +82,11 @@ func (n *Node) request(ctx context.Context, from string, kind byte, payload []by
 			return nil, fmt.Errorf("%w: the leader %s cannot carry it out: %w", ErrRefused, n.cfg.Name, err)
 		}
 		at, err := n.proposer.propose(ctx, payload)
+		n.transport.contacts.wants(from, at.Index)
 		return at.encode(), err
 	case askReadIndex:
 		at, err := n.leaderReadIndex(ctx)
+		n.transport.contacts.wants(from, at.Index)
 		return at.encode(), err
 	case askStatus:
 		var q statusQuestion

@@ -30,6 +30,15 @@ const (
 // changes it on one node after the other.
 const longestBeat = 500 * time.Millisecond
 
+// A nonvoter is sent no more often than each gatherTime what is written, unless it waits for that or lacks so much that there is
+// no need to gather: its copy commits nothing, and what a message costs, here and on its disk, hangs little on how many entries
+// are in it. Three of them are as long as raft takes to tell a follower that one entry is committed.
+const (
+	gatherTime  = 30 * time.Millisecond
+	gatherBytes = 64 << 10
+	raftBatch   = 64 // entries in a message at most
+)
+
 // contacts are what a leader knows, in its newest term, of what its followers have answered. They tell two things.
 //
 // Whether it led when it was asked: questions are counted, and a follower that has answered a message sent after a question
@@ -58,7 +67,12 @@ type contact struct {
 	noticed  time.Time // when it was sent; zero as above
 	voter    bool
 	looked   time.Time // whether it is a voter
+	wrote    time.Time // when the newest entries that it has taken were sent
+	wanted   uint64    // index of an entry that it waits for
+	hurry    chan struct{}
 }
+
+func newContact() *contact { return &contact{hurry: make(chan struct{}, 1)} }
 
 // A notice is what a message tells of the leader's log. That of a mere heartbeat is zero.
 type notice struct{ last, lastTerm, commit uint64 }
@@ -127,12 +141,12 @@ func (c *contacts) follower(id raft.ServerID, term uint64) *contact {
 	defer c.mu.Unlock()
 	switch {
 	case term < c.term: // of a leadership that has ended
-		return new(contact)
+		return newContact()
 	case term > c.term:
 		c.term, c.of = term, map[raft.ServerID]*contact{}
 	}
 	if c.of[id] == nil {
-		c.of[id] = new(contact)
+		c.of[id] = newContact()
 	}
 	return c.of[id]
 }
@@ -180,6 +194,9 @@ func (c *contacts) answered(id raft.ServerID, f *contact, m *raft.AppendEntriesR
 	if sent.After(f.heard) {
 		f.heard = sent
 	}
+	if len(m.Entries) > 0 {
+		f.wrote = sent
+	}
 	if n != (notice{}) {
 		f.notice, f.noticed = n, sent
 	}
@@ -192,6 +209,40 @@ func (c *contacts) answered(id raft.ServerID, f *contact, m *raft.AppendEntriesR
 		close(c.heard)
 		c.heard = make(chan struct{})
 		c.mu.Unlock()
+	}
+}
+
+// gather returns how long a message is to wait, so that more entries go with the next one, unless hurry speaks before.
+func (f *contact) gather(m *raft.AppendEntriesRequest, now time.Time) (wait time.Duration) {
+	if len(m.Entries) == 0 {
+		return 0
+	}
+	bytes := 0
+	for _, e := range m.Entries {
+		bytes += len(e.Data)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.voter || f.looked.IsZero() || bytes > gatherBytes || len(m.Entries) >= raftBatch || m.Entries[0].Index <= f.wanted {
+		return 0
+	}
+	return max(gatherTime-now.Sub(f.wrote), 0)
+}
+
+// wants notes that a follower, if id is one, waits for an entry.
+func (c *contacts) wants(id string, index uint64) {
+	c.mu.RLock()
+	f := c.of[raft.ServerID(id)]
+	c.mu.RUnlock()
+	if f == nil {
+		return
+	}
+	f.mu.Lock()
+	f.wanted = max(f.wanted, index)
+	f.mu.Unlock()
+	select {
+	case f.hurry <- struct{}{}:
+	default:
 	}
 }
 

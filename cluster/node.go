@@ -198,6 +198,7 @@ func (n *Node) raftConfig() *raft.Config {
 	c.HeartbeatTimeout = n.cfg.HeartbeatTimeout
 	c.ElectionTimeout = n.cfg.HeartbeatTimeout
 	c.LeaderLeaseTimeout = n.cfg.HeartbeatTimeout * 5 / 6
+	c.MaxAppendEntries = raftBatch
 	c.SnapshotInterval = 30 * time.Second
 	c.SnapshotThreshold = 8192
 	c.TrailingLogs = 16384 // more than snapshots are apart, so that an older one can stand in for a damaged one

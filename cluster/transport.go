@@ -7,12 +7,13 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// transport is raft's TCP transport with four differences.
+// transport is raft's TCP transport with five differences.
 //
 // It is without the short cut for heartbeats, which changes term and state from another goroutine than raft's main loop
 // (hashicorp/raft issue 695); the Transport contract allows ignoring the handler. A node that cannot write keeps silent, so
 // that others lead. What a follower answers to entries is held back until they are on the leader's own disk. And what would
-// tell a follower nothing new is answered here, as the follower would, while its last answer is new (contacts).
+// tell a follower nothing new is answered here, as the follower would, while its last answer is new, and what is new waits a
+// moment for more of it where nobody waits for it (contacts).
 type transport struct {
 	*raft.NetworkTransport
 	n        *Node
@@ -42,6 +43,14 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 	if t.contacts.known(f, args, now) {
 		*resp = raft.AppendEntriesResponse{Term: args.Term, Success: true}
 		return nil
+	}
+	if wait := f.gather(args, now); wait > 0 {
+		select {
+		case <-time.After(wait):
+		case <-f.hurry:
+		case <-t.n.ctx.Done():
+		}
+		question, now = t.contacts.asked.Load(), time.Now()
 	}
 	err := t.NetworkTransport.AppendEntries(id, target, args, resp)
 	if err == nil && resp.Success {

@@ -1,8 +1,10 @@
 package cluster_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -10,23 +12,30 @@ import (
 	"postraft/cluster/clustertest"
 )
 
-// TestNode_SparesFollowers ensures that a leader which has nothing to tell sends little, that its followers hear of it all
-// the same, and that they learn of a write as soon as ever, also one that was started again meanwhile.
-func TestNode_SparesFollowers(t *testing.T) {
-	var links clustertest.Links
+// withReader starts three voters and a nonvoter, with a table.
+func withReader(t *testing.T) (c *clustertest.Cluster, links *clustertest.Links, leader, reader *clustertest.Node) {
+	t.Helper()
+	links = new(clustertest.Links)
 	patient := func(cfg *cluster.Config) {
 		links.Join(cfg)
 		cfg.HeartbeatTimeout = 2 * time.Second // a busy machine elects no other leader
 	}
-	c := clustertest.NewWith(t, 3, patient)
-	reader := c.Add(func(cfg *cluster.Config) {
+	c = clustertest.NewWith(t, 3, patient)
+	reader = c.Add(func(cfg *cluster.Config) {
 		patient(cfg)
 		cfg.Nonvoter = true
 	})
 	reader.WaitReady()
-	leader := c.Leader()
+	leader = c.Leader()
 	leader.Create("t")
 	c.Agree()
+	return c, links, leader, reader
+}
+
+// TestNode_SparesFollowers ensures that a leader which has nothing to tell sends little, that its followers hear of it all
+// the same, and that they learn of a write as soon as ever, also one that was started again meanwhile.
+func TestNode_SparesFollowers(t *testing.T) {
+	c, links, leader, reader := withReader(t)
 	followers := c.Followers()
 	term := leader.Status().Term
 
@@ -80,5 +89,60 @@ func TestNode_SparesFollowers(t *testing.T) {
 	t.Logf("followers saw writes after %v", delays)
 	if soonest := slices.Min(delays); soonest > 120*time.Millisecond { // raft lets pass 50 to 100 ms
 		t.Errorf("followers saw no write within %v", soonest)
+	}
+}
+
+// TestNode_GathersForNonvoters ensures that a nonvoter is sent many writes at a time, and its own ones at once.
+func TestNode_GathersForNonvoters(t *testing.T) {
+	c, links, leader, reader := withReader(t)
+	voter := c.Nodes[0]
+	if voter == leader {
+		voter = c.Nodes[1]
+	}
+	stop := make(chan struct{})
+	var tasks sync.WaitGroup
+	tasks.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				leader.Put("t", fmt.Sprint("other", i%10), fmt.Sprint(i))
+			}
+		}
+	})
+	defer tasks.Wait()
+	defer close(stop)
+
+	const span = time.Second
+	begin, began, sent := leader.Status().CommitIndex, time.Now(), links.Sent(leader, reader)
+	c.Eventually("time passes", func() error {
+		if time.Since(began) < span {
+			return errors.New("it is early")
+		}
+		return nil
+	})
+	written, took := leader.Status().CommitIndex-begin, time.Since(began)
+	sent = links.Sent(leader, reader) - sent
+	t.Logf("%d entries in %d messages within %v", written, sent, took)
+	if most := 20 + int(took/(30*time.Millisecond)); written > 100 && sent > most {
+		t.Errorf("%d entries were sent in %d messages", written, sent)
+	}
+
+	usual := func(n *clustertest.Node) time.Duration {
+		var times []time.Duration
+		for i := range 21 {
+			key, began := fmt.Sprint(n.Config.Name, i), time.Now()
+			n.Put("t", key, "v")
+			n.Want("t", key, "v")
+			times = append(times, time.Since(began))
+		}
+		slices.Sort(times)
+		return times[len(times)/2]
+	}
+	there, here := usual(voter), usual(reader)
+	t.Logf("an update takes %v at a voter, %v at the nonvoter", there, here)
+	if here > there+15*time.Millisecond {
+		t.Errorf("an update takes %v at a voter, %v at the nonvoter", there, here)
 	}
 }
