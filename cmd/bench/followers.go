@@ -48,7 +48,7 @@ func followers(l *lab, o options) (*section, error) {
 		Title: "What followers cost the leader",
 		Head:  []string{"nonvoters", "quiet: CPU", "quiet: sent", "CPU/write", "sent/write"},
 	}
-	s.say("A leader that is an agent of its own, two more voters, and so many nonvoters, all in one process whose disk is memory. Processor time and bytes sent (TCP, with TLS) are the leader's process alone. Spans without a write alternate with spans of %d updates a second, one at a time, made at the leader; a write costs what the second has more than the first.", time.Second/writePace)
+	s.say("A leader that is an agent of its own, two more voters, and so many nonvoters, all in one process whose disk is memory. Processor time and bytes sent (TCP, with TLS) are the leader's process alone. Spans without a write alternate with spans of %d updates a second, one at a time, made at the leader; a write costs what the second has more than the first. The leader gathers what it sends to nonvoters, so at another pace a write costs something else.", time.Second/writePace)
 	var lines [4]line // quiet CPU, quiet bytes, CPU and bytes of a write
 	for _, n := range nonvoterCounts {
 		if err := crowd.grow(n); err != nil {
@@ -99,7 +99,7 @@ func carriedOn(lines [4]line) string {
 	text := fmt.Sprintf("Straight lines through these points: each further nonvoter costs the leader %.2g %% of a core and %.2g kB/s when nothing is written, and %.3g µs and %.2g kB for each write. Carried on to %d nonvoters, which nobody has measured: %.0f %% of a core and %.0f kB/s quiet; %.1f ms and %.0f kB for a write.",
 		slope[0], slope[1], slope[2], slope[3], manyHosts, at[0], at[1], at[2]/1e3, at[3])
 	if free := 1 - at[0]/100; free > 0 && at[2] > 0 {
-		text += fmt.Sprintf(" One core of the leader would then carry %.0f writes a second, one at a time; writes that come together share that cost.", free/(at[2]/1e6))
+		text += fmt.Sprintf(" One core of the leader would then carry %.0f writes a second at what each costs at this pace; more of them are gathered, and share the cost.", free/(at[2]/1e6))
 	}
 	return text
 }
