@@ -222,9 +222,6 @@ func (l *loop) run() {
 				l.expire(now)
 			}
 		}
-		if len(ready) > 0 {
-			runtime.Gosched() // busy clients must not hold up raft, which shares the processors
-		}
 	}
 }
 
