@@ -303,7 +303,7 @@ func BenchmarkLoadSource(b *testing.B) {
 	var s *Source
 	for b.Loop() {
 		var err error
-		if s, _, err = LoadSource(bytes.NewReader(text.Bytes()), SourceOptions{}); err != nil || s.Len() != n {
+		if s, _, err = LoadSource(bytes.NewReader(text.Bytes()), SourceOptions{Workers: 2}); err != nil || s.Len() != n {
 			b.Fatal(err)
 		}
 	}

@@ -38,7 +38,10 @@ func LogicalLines(r io.Reader) iter.Seq2[LogicalLine, error] {
 		for sc.Scan() {
 			n++
 			raw := sc.Bytes()
-			trimmed := bytes.TrimLeft(raw, blanks)
+			trimmed := raw
+			for len(trimmed) > 0 && isBlank(trimmed[0]) {
+				trimmed = trimmed[1:]
+			}
 			switch {
 			case len(trimmed) == 0:
 			case trimmed[0] == '#':

@@ -31,30 +31,53 @@ type sourceRef struct {
 	at   uint64
 }
 
-// A block has room for the largest entry; the first ones are smaller, for the sake of short texts.
-const (
-	blockBits     = 20
-	firstBlockLen = 4 << 10
-)
+// A block has room for the largest entry, and so many bits count the places in it.
+const blockBits = 20
 
-// add stores an entry. Its ref is made by index, when the number of entries is known.
-func (s *Source) add(e SourceEntry) {
-	need := 3*binary.MaxVarintLen32 + len(e.Key) + len(e.Value)
-	last := len(s.blocks) - 1
-	if last < 0 || cap(s.blocks[last])-len(s.blocks[last]) < need {
-		size := firstBlockLen
-		if last >= 0 {
-			size = min(2*cap(s.blocks[last]), 1<<blockBits)
-		}
-		s.blocks = append(s.blocks, make([]byte, 0, max(size, need)))
-		last++
+// LoadSource reads all of r. Keys that come twice with different values, after folding, are a
+// *SourceError that names both lines, beside the bad lines of ReadSource; the same entry twice is taken as
+// one. With Lenient the first one wins, as in postmap, with a warning.
+func LoadSource(r io.Reader, opts SourceOptions) (source *Source, warnings []Problem, err error) {
+	read, s, parts, err := loadParts(r, opts)
+	if err != nil {
+		warnings, _ = read.result()
+		return nil, warnings, err
 	}
-	b := s.blocks[last]
-	b = binary.AppendUvarint(b, uint64(e.Line))
-	b = binary.AppendUvarint(b, uint64(len(e.Key)))
-	b = binary.AppendUvarint(b, uint64(len(e.Value)))
-	b = append(b, e.Key...)
-	s.blocks[last] = append(b, e.Value...)
+	read.join(s.arrange(parts, opts))
+	if warnings, err = read.result(); err != nil {
+		return nil, warnings, err
+	}
+	return s, warnings, nil
+}
+
+// loadParts reads the entries of all of r. One goroutine finds the lines, and opts.Workers read them. The notes are what
+// there was to say of the lines; err is what ended the reading early.
+func loadParts(r io.Reader, opts SourceOptions) (read notes, s *Source, parts []*part, err error) {
+	read.lenient = opts.Lenient
+	var readAll crew
+	current := &part{}
+	for line, lineErr := range LogicalLines(r) {
+		if err = lineErr; err != nil {
+			break
+		}
+		if !current.add(line) {
+			parts = append(parts, current)
+			readAll.do(opts.Workers, func(p *part) func() { return func() { p.read(opts) } }(current))
+			current = &part{}
+			current.add(line)
+		}
+	}
+	parts = append(parts, current)
+	current.read(opts)
+	readAll.wait()
+	s = &Source{}
+	for _, p := range parts {
+		read.join(p.found)
+		p.block = len(s.blocks)
+		s.blocks = append(s.blocks, p.blocks...)
+		s.bytes += p.bytes
+	}
+	return read, s, parts, err
 }
 
 // entry returns the entry at a place, and the place behind it in the same block.
@@ -77,55 +100,70 @@ func (s *Source) key(r sourceRef) []byte {
 	return e.Key
 }
 
-// LoadSource reads all of r. Keys that come twice with different values, after folding, are a
-// *SourceError that names both lines, beside the bad lines of ReadSource; the same entry twice is taken as
-// one. With Lenient the first one wins, as in postmap, with a warning.
-func LoadSource(r io.Reader, opts SourceOptions) (source *Source, warnings []Problem, err error) {
-	s, n := &Source{}, 0
-	read, err := readSource(r, opts, func(e SourceEntry) error {
-		s.add(e)
-		n++
-		return nil
-	})
-	if err != nil {
-		warnings, _ = read.result()
-		return nil, warnings, err
+// arrange makes the refs of all entries in the order of the keys, without those of keys that were there before, of which
+// it returns the notes. Heaps of refs, each with the keys between two others, are sorted at the same time.
+func (s *Source) arrange(parts []*part, opts SourceOptions) notes {
+	n, depth := 0, commonOf(parts)
+	for _, p := range parts {
+		p.from = n
+		n += p.count
 	}
-	s.index(n)
-	s.sort(s.refs, 0)
-	read.join(s.dedupe(opts.Lenient))
-	if warnings, err = read.result(); err != nil {
-		return nil, warnings, err
+	refs := make([]sourceRef, n)
+	var crew crew
+	for _, p := range parts {
+		crew.do(opts.Workers, func() { s.refer(refs[p.from:p.from+p.count], p, depth) })
 	}
-	return s, warnings, nil
+	crew.wait()
+	heaps := heapsOf(refs, opts.Workers)
+	repeats := make([][]repeat, len(heaps))
+	for i := range heaps {
+		crew.do(opts.Workers, func() {
+			s.sort(heaps[i], depth)
+			heaps[i], repeats[i] = s.dedupe(heaps[i], opts.Lenient)
+		})
+	}
+	crew.wait()
+	s.refs = heaps[0] // they follow each other in memory
+	for _, heap := range heaps[1:] {
+		s.refs = append(s.refs, heap...)
+	}
+	if len(s.refs) < n { // the size is that of all lines
+		s.bytes = 0
+		for k, v := range s.All() {
+			s.bytes += int64(len(k)) + int64(len(v))
+		}
+	}
+	return s.notesOf(slices.Concat(repeats...), opts.Lenient)
 }
 
-// index makes the refs of all n entries, in the order of the text.
-func (s *Source) index(n int) {
-	s.refs = make([]sourceRef, 0, n)
-	for i, block := range s.blocks {
-		for at, end := uint64(i)<<blockBits, uint64(i)<<blockBits+uint64(len(block)); at < end; {
-			s.refs = append(s.refs, sourceRef{at: at})
-			_, at = s.entry(at)
+// refer makes the refs of a part, in the order of the text, with the heads behind depth bytes.
+func (s *Source) refer(refs []sourceRef, p *part, depth int) {
+	i := 0
+	for block := p.block; block < p.block+len(p.blocks); block++ {
+		for at, end := uint64(block)<<blockBits, uint64(block)<<blockBits+uint64(len(s.blocks[block])); at < end; i++ {
+			e, next := s.entry(at)
+			refs[i] = sourceRef{head: headOf(e.Key, depth), at: at}
+			at = next
 		}
 	}
 }
 
-// sort sorts refs, whose keys agree in their first depth bytes, by key and then in the order of the text:
-// by the eight bytes behind what all of them have in common, and deeper only where these agree. A key that
-// has ended counts as zero bytes, which no key holds.
+// headOf returns the eight bytes of a key behind the first depth. A key that has ended counts as zero bytes, which no key
+// holds.
+func headOf(key []byte, depth int) uint64 {
+	var head [8]byte
+	if len(key) >= depth+8 {
+		return binary.BigEndian.Uint64(key[depth:])
+	}
+	if len(key) > depth {
+		copy(head[:], key[depth:])
+	}
+	return binary.BigEndian.Uint64(head[:])
+}
+
+// sort sorts refs, whose keys agree in their first depth bytes and whose heads are those behind, by key and then in the
+// order of the text. It looks deeper only where heads agree.
 func (s *Source) sort(refs []sourceRef, depth int) {
-	if len(refs) < 2 {
-		return
-	}
-	depth = s.common(refs, depth)
-	for i := range refs {
-		var head [8]byte
-		if key := s.key(refs[i]); len(key) > depth {
-			copy(head[:], key[depth:])
-		}
-		refs[i].head = binary.BigEndian.Uint64(head[:])
-	}
 	slices.SortFunc(refs, func(a, b sourceRef) int {
 		switch {
 		case a.head < b.head:
@@ -141,8 +179,13 @@ func (s *Source) sort(refs []sourceRef, depth int) {
 		for to < len(refs) && refs[to].head == refs[from].head {
 			to++
 		}
-		if ended := refs[from].head&0xff == 0; !ended {
-			s.sort(refs[from:to], depth+8)
+		if ended := refs[from].head&0xff == 0; !ended && to-from > 1 {
+			same := refs[from:to]
+			deeper := s.common(same, depth+8)
+			for i := range same {
+				same[i].head = headOf(s.key(same[i]), deeper)
+			}
+			s.sort(same, deeper)
 		}
 		from = to
 	}
@@ -153,40 +196,49 @@ func (s *Source) common(refs []sourceRef, depth int) int {
 	first := s.key(refs[0])
 	most := len(first)
 	for _, r := range refs[1:] {
-		key := s.key(r)
-		n := depth
-		for n < most && n < len(key) && key[n] == first[n] {
-			n++
-		}
-		if most = n; most <= depth {
+		if most = agreement(first[:most], s.key(r)); most <= depth {
 			break
 		}
 	}
 	return most
 }
 
-// dedupe leaves the first of the entries of each key, and notes the others: the same entry again only if
-// lenient, as postmap does.
-func (s *Source) dedupe(lenient bool) notes {
-	type repeat struct {
-		line, first int
-		at          uint64
+// agreement returns how many bytes a and b have in common at their start.
+func agreement(a, b []byte) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
 	}
-	var repeats []repeat
-	kept := s.refs[:0]
-	var last SourceEntry
-	for _, r := range s.refs {
-		e, _ := s.entry(r.at)
-		if len(kept) == 0 || !bytes.Equal(last.Key, e.Key) {
-			kept, last = append(kept, r), e
-			s.bytes += int64(len(e.Key)) + int64(len(e.Value))
-			continue
+	return n
+}
+
+// A repeat is an entry whose key was there before.
+type repeat struct {
+	line, first int
+	at          uint64
+}
+
+// dedupe leaves the first of the entries of each key, and returns the others: the same entry again only if lenient, as
+// postmap does.
+func (s *Source) dedupe(refs []sourceRef, lenient bool) (kept []sourceRef, repeats []repeat) {
+	kept = refs[:0]
+	for i, r := range refs {
+		// Equal keys have equal heads, whatever they were compared by last.
+		if i > 0 && r.head == refs[i-1].head {
+			last, _ := s.entry(kept[len(kept)-1].at)
+			if e, _ := s.entry(r.at); bytes.Equal(last.Key, e.Key) {
+				if lenient || !bytes.Equal(last.Value, e.Value) {
+					repeats = append(repeats, repeat{e.Line, last.Line, r.at})
+				}
+				continue
+			}
 		}
-		if lenient || !bytes.Equal(last.Value, e.Value) {
-			repeats = append(repeats, repeat{e.Line, last.Line, r.at})
-		}
+		kept = append(kept, r)
 	}
-	s.refs = kept
+	return kept, repeats
+}
+
+func (s *Source) notesOf(repeats []repeat, lenient bool) notes {
 	slices.SortFunc(repeats, func(a, b repeat) int { return cmp.Compare(a.line, b.line) })
 	found := notes{lenient: lenient}
 	text := "key %s has another value on line %d"
@@ -206,12 +258,23 @@ func (s *Source) Len() int { return len(s.refs) }
 func (s *Source) Bytes() int64 { return s.bytes }
 
 // All returns the entries in the order of their keys. The caller must not change them.
-func (s *Source) All() iter.Seq2[[]byte, []byte] {
+func (s *Source) All() iter.Seq2[[]byte, []byte] { return s.slice(s.refs) }
+
+func (s *Source) slice(refs []sourceRef) iter.Seq2[[]byte, []byte] {
 	return func(yield func(key, value []byte) bool) {
-		for _, r := range s.refs {
+		for _, r := range refs {
 			if e, _ := s.entry(r.at); !yield(e.Key, e.Value) {
 				return
 			}
 		}
 	}
+}
+
+// Split returns n sequences, which one after the other are All, for as many goroutines.
+func (s *Source) Split(n int) []iter.Seq2[[]byte, []byte] {
+	all := make([]iter.Seq2[[]byte, []byte], n)
+	for i := range all {
+		all[i] = s.slice(s.refs[len(s.refs)*i/n : len(s.refs)*(i+1)/n])
+	}
+	return all
 }

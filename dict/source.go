@@ -16,6 +16,9 @@ const entryDirective = "#postraft:entry"
 type SourceOptions struct {
 	Lenient bool // skip bad lines as postmap does and report them, instead of refusing the text
 	NoFold  bool // keep keys as they are written (postmap -f)
+
+	// Workers is how many goroutines LoadSource uses at a time, beside the caller's; none and one are the caller's alone.
+	Workers int
 }
 
 // A SourceEntry is one entry of source text. Key and Value are valid until the next entry.
@@ -41,62 +44,78 @@ func ReadSource(r io.Reader, opts SourceOptions, emit func(SourceEntry) error) (
 
 // readSource is ReadSource, with the bad lines in its notes and only in err what ended the reading early.
 func readSource(r io.Reader, opts SourceOptions, emit func(SourceEntry) error) (found notes, err error) {
-	found.lenient = opts.Lenient
-	var folded []byte
+	in := newLineReader(opts)
 	for line, err := range LogicalLines(r) {
 		if err != nil {
-			return found, err
+			return in.found, err
 		}
-		var key, value []byte
-		switch {
-		case line.Comment:
-			var ok bool
-			key, value, ok, err = parseDirective(line.Text)
-			if !ok {
-				continue
+		if key, value, ok := in.entry(line); ok {
+			if err := emit(SourceEntry{line.Line, key, value}); err != nil {
+				return in.found, err
 			}
-			if err != nil {
-				found.refuse(line.Line, "%v", err)
-				continue
-			}
-		case line.Orphan:
-			found.breach(line.Line, "white space at the start of the line, and no line before it to continue")
-			continue
-		default:
-			text := line.Text
-			if i := bytes.IndexByte(text, 0); i >= 0 {
-				found.breach(line.Line, "NUL byte, and what follows it in the line is lost")
-				if !opts.Lenient {
-					continue
-				}
-				// postmap looks at the whole line when the part before the NUL is not ASCII.
-				if text = text[:i]; !isASCII(text) && !utf8.Valid(line.Text) {
-					continue
-				}
-			}
-			var why string
-			key, value, why = splitEntry(text)
-			if why != "" {
-				found.breach(line.Line, "%s", why)
-				continue
-			}
-			if key[len(key)-1] == ':' && opts.Lenient {
-				found.breach(line.Line, "key with a colon at its end; is this an alias file?")
-			}
-			if !opts.NoFold {
-				folded = AppendFold(folded[:0], key)
-				key = folded
-			}
-		}
-		if err := CheckEntry(key, value); err != nil {
-			found.refuse(line.Line, "%v", err)
-			continue
-		}
-		if err := emit(SourceEntry{line.Line, key, value}); err != nil {
-			return found, err
 		}
 	}
-	return found, nil
+	return in.found, nil
+}
+
+// A lineReader reads one logical line after the other.
+type lineReader struct {
+	opts   SourceOptions
+	found  notes // what there was to say of the lines
+	folded []byte
+}
+
+func newLineReader(opts SourceOptions) *lineReader {
+	return &lineReader{opts: opts, found: notes{lenient: opts.Lenient}}
+}
+
+// entry returns the entry of a line, valid until the next one, or ok false for a line without a good one.
+func (in *lineReader) entry(line LogicalLine) (key, value []byte, ok bool) {
+	found, lenient := &in.found, in.opts.Lenient
+	switch {
+	case line.Comment:
+		var err error
+		if key, value, ok, err = parseDirective(line.Text); !ok {
+			return nil, nil, false
+		}
+		if err != nil {
+			found.refuse(line.Line, "%v", err)
+			return nil, nil, false
+		}
+	case line.Orphan:
+		found.breach(line.Line, "white space at the start of the line, and no line before it to continue")
+		return nil, nil, false
+	default:
+		text := line.Text
+		if i := bytes.IndexByte(text, 0); i >= 0 {
+			found.breach(line.Line, "NUL byte, and what follows it in the line is lost")
+			if !lenient {
+				return nil, nil, false
+			}
+			// postmap looks at the whole line when the part before the NUL is not ASCII.
+			if text = text[:i]; !isASCII(text) && !utf8.Valid(line.Text) {
+				return nil, nil, false
+			}
+		}
+		var why string
+		key, value, why = splitEntry(text)
+		if why != "" {
+			found.breach(line.Line, "%s", why)
+			return nil, nil, false
+		}
+		if key[len(key)-1] == ':' && lenient {
+			found.breach(line.Line, "key with a colon at its end; is this an alias file?")
+		}
+		if !in.opts.NoFold {
+			in.folded = AppendFold(in.folded[:0], key)
+			key = in.folded
+		}
+	}
+	if err := CheckEntry(key, value); err != nil {
+		found.refuse(line.Line, "%v", err)
+		return nil, nil, false
+	}
+	return key, value, true
 }
 
 // splitEntry parts a logical line without NUL bytes into key and value; why says what is wrong with the line.
@@ -109,11 +128,21 @@ func splitEntry(text []byte) (key, value []byte, why string) {
 		return nil, nil, "unbalanced quote in the key"
 	}
 	key = text[:end]
-	value = bytes.Trim(text[end:], blanks)
+	value = trimBlanks(text[end:])
 	if len(key) == 0 || len(value) == 0 {
 		return nil, nil, "want: key, white space, value"
 	}
 	return key, value, ""
+}
+
+func trimBlanks(text []byte) []byte {
+	for len(text) > 0 && isBlank(text[0]) {
+		text = text[1:]
+	}
+	for len(text) > 0 && isBlank(text[len(text)-1]) {
+		text = text[:len(text)-1]
+	}
+	return text
 }
 
 // keyEnd returns the index of the white space that ends the key at the start of text: the first that is
@@ -133,9 +162,12 @@ func keyEnd(text []byte) (end int, open bool) {
 	return end, open
 }
 
+// isDirective reports whether a comment is to carry an entry.
+func isDirective(comment []byte) bool { return bytes.HasPrefix(comment, []byte(entryDirective)) }
+
 // parseDirective reads a comment that carries an entry; ok is false for any other comment.
 func parseDirective(comment []byte) (key, value []byte, ok bool, err error) {
-	if !bytes.HasPrefix(comment, []byte(entryDirective)) {
+	if !isDirective(comment) {
 		return nil, nil, false, nil
 	}
 	k, rest, okKey := cutQuoted(string(comment[len(entryDirective):]))
