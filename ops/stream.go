@@ -44,7 +44,24 @@ func (s *streamWriter) frame(kind byte, parts ...[]byte) error {
 	return err
 }
 
-func (s *streamWriter) entry(key, value []byte) error { return s.frame(frameEntry, key, value) }
+// entry writes a frameEntry: in one piece, for there may be millions.
+func (s *streamWriter) entry(key, value []byte) error {
+	need := 1 + 2*binary.MaxVarintLen64 + len(key) + len(value)
+	if s.w.Available() < need {
+		if err := s.w.Flush(); err != nil {
+			return err
+		}
+		if s.w.Available() < need {
+			return s.frame(frameEntry, key, value)
+		}
+	}
+	s.count++
+	b := append(s.w.AvailableBuffer(), frameEntry)
+	b = append(binary.AppendUvarint(b, uint64(len(key))), key...)
+	b = append(binary.AppendUvarint(b, uint64(len(value))), value...)
+	_, err := s.w.Write(b)
+	return err
+}
 
 func (s *streamWriter) change(c Change) error {
 	switch {
@@ -166,9 +183,46 @@ func (s *streamReader) next() (kind byte, c Change, err error) {
 	return kind, c, nil
 }
 
+// entry returns the next frame if it is that of an entry and all of it is in memory already, and passes over it. The slices
+// are valid until the next call. Anything else is for next.
+func (s *streamReader) entry() (key, value []byte, ok bool) {
+	b, _ := s.r.Peek(s.r.Buffered())
+	if len(b) == 0 || b[0] != frameEntry {
+		return nil, nil, false
+	}
+	at := 1
+	if key, at, ok = partOf(b, at, dict.MaxKeyLen); !ok {
+		return nil, nil, false
+	}
+	if value, at, ok = partOf(b, at, dict.MaxValueLen); !ok {
+		return nil, nil, false
+	}
+	s.r.Discard(at)
+	s.count++
+	return key, value, true
+}
+
+// partOf returns the part of a frame at a place in b, and the place behind it. ok is false where b has not all of it, or it
+// breaks the limit.
+func partOf(b []byte, at, limit int) (part []byte, end int, ok bool) {
+	n, width := binary.Uvarint(b[at:])
+	at += width
+	if width <= 0 || n > uint64(limit) || len(b)-at < int(n) {
+		return nil, 0, false
+	}
+	end = at + int(n)
+	return b[at:end:end], end, true
+}
+
 // entries calls emit for each entry up to the end of the stream. The slices are valid during the call.
 func (s *streamReader) entries(emit func(key, value []byte) error) error {
 	for {
+		if key, value, ok := s.entry(); ok {
+			if err := emit(key, value); err != nil {
+				return err
+			}
+			continue
+		}
 		kind, c, err := s.next()
 		switch {
 		case err == io.EOF:
