@@ -3,7 +3,6 @@ package cluster
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -29,8 +28,7 @@ var (
 const (
 	deltaBytes    = 128 << 10 // a change up to this size is one conditional log entry
 	deltaOps      = 2000
-	deltaShare    = 2         // a larger one travels alone while the whole table is more than so many times as large
-	chunkBytes    = 128 << 10 // of a staged load, in one log entry
+	deltaShare    = 2 // a larger one travels alone while the whole table is more than so many times as large
 	deltaAttempts = 4
 )
 
@@ -103,11 +101,11 @@ type ImportResult struct {
 
 // Import makes a table equal to entries, which ascend strictly by key, or with Merge adds them to it. Every
 // reader on every node sees the table before or the table after. The table is created if need be; where
-// nothing differs nothing is written. It holds a packed copy of the entries while it works. Entries that break
-// off must end ctx before they stop.
+// nothing differs nothing is written. It holds a packed copy of the entries while it works, unless the table is new or
+// empty. Entries that break off must end ctx before they stop.
 //
-// A small difference travels as one conditional entry. A large one is staged: it goes out in chunks, invisible, and
-// one more entry puts it in place; or the whole table does, where that is not much more, where the table is new or
+// Of a table that is new or empty everything is staged while entries come. Else a small difference travels as one conditional entry. A large one is staged: it goes out in chunks, invisible, and
+// one more entry puts it in place; or the whole table does, where that is not much more, where the table
 // has rules, or where others keep writing to it. A leader that is lost meanwhile holds it up, and what was sent stays
 // sent.
 func (n *Node) Import(ctx context.Context, name string, opts ImportOptions, entries iter.Seq2[[]byte, []byte]) (ImportResult, error) {
@@ -123,27 +121,26 @@ func (n *Node) Import(ctx context.Context, name string, opts ImportOptions, entr
 	if opts.Merge && dict.IsPattern(opts.Type) {
 		return ImportResult{}, fmt.Errorf("import into table %s: %w: rules are kept in the order of their text, which cannot be merged", name, dict.ErrBadSource)
 	}
-	if opts.Digest != nil {
-		if err := n.ReadIndex(ctx); err != nil {
-			return ImportResult{}, fmt.Errorf("import into table %s: %w", name, err)
-		}
-		if t, ok := n.fsm.State().Table(name); ok && t.Type == opts.Type && t.Digest() == *opts.Digest {
-			return ImportResult{Unchanged: t.Len(), Version: t.Version, Was: t.Version}, nil
-		}
+	if err := n.ReadIndex(ctx); err != nil {
+		return ImportResult{}, fmt.Errorf("import into table %s: %w", name, err)
 	}
-	next, err := packed.Build(entries)
-	if err != nil {
-		return ImportResult{}, fmt.Errorf("import into table %s: %w: %w", name, dict.ErrBadSource, err)
+	if t, ok := n.fsm.State().Table(name); ok && opts.Digest != nil && t.Type == opts.Type && t.Digest() == *opts.Digest {
+		return ImportResult{Unchanged: t.Len(), Version: t.Version, Was: t.Version}, nil
 	}
-	if ctx.Err() != nil { // entries may have broken off: half of them must not become the table
+	next, result, err := n.importNew(ctx, name, opts, entries)
+	switch {
+	case ctx.Err() != nil: // entries may have broken off: half of them must not become the table
 		return ImportResult{}, fmt.Errorf("import into table %s: %w", name, context.Cause(ctx))
+	case err != nil:
+		return ImportResult{}, fmt.Errorf("import into table %s: %w", name, err)
+	case next == nil:
+		return result, nil
 	}
 	if dict.IsPattern(opts.Type) {
 		if err := pattern.CheckEntries(opts.Type, next.All()); err != nil {
 			return ImportResult{}, fmt.Errorf("import into table %s: %w", name, err)
 		}
 	}
-	var result ImportResult
 	for range deltaAttempts {
 		if result, err = n.importDelta(ctx, name, opts, next); !errors.Is(err, errConflict) {
 			break
@@ -199,7 +196,7 @@ func (n *Node) importDelta(ctx context.Context, name string, opts ImportOptions,
 	case opts.check(result, lenOf(old)) != nil:
 		return result, opts.check(result, lenOf(old))
 	case exists && result.Added > 0 && table.Settings.MaxEntries > 0 && int64(lenOf(old)+result.Added-result.Removed) > table.Settings.MaxEntries:
-		return result, fmt.Errorf("%w: it would have %d entries, and its max-entries is %d", ErrRefused, lenOf(old)+result.Added-result.Removed, table.Settings.MaxEntries)
+		return result, tooMany(lenOf(old)+result.Added-result.Removed, table.Settings)
 	case opts.DryRun, exists && size == 0:
 		return result, nil
 	case !exists, dict.IsPattern(opts.Type): // no reader may see a new table empty, nor some of the new rules
@@ -294,82 +291,6 @@ func compare(name string, opts ImportOptions, old, next *packed.Table) (result I
 	}
 	result.Unchanged = next.Len() - result.Added - result.Changed
 	return result, ops, size
-}
-
-// A load is a table to be put in place.
-type load struct {
-	name, typ string
-	table     *packed.Table
-	settings  dict.Settings // none: those that the table has
-}
-
-// stage sends tables aside in chunks and puts all of them in place with one entry, as commit says; with its Delta the
-// second one, if there is one, holds what goes. When ctx ends first, or anything fails, the tables stay as they were.
-// It takes loads over, and lets go of each block that is on its way, so that a large table is not held twice.
-func (n *Node) stage(ctx context.Context, loads []load, way fsm.Way, commit fsm.StageCommit) (r fsm.Result, err error) {
-	var ids []fsm.ID
-	defer func() {
-		if err != nil && !errors.Is(err, dict.ErrUnknownOutcome) {
-			n.abort(ids)
-		}
-	}()
-	do := func(table string, c *fsm.Command) error {
-		if r, err = n.apply(ctx, c); err != nil {
-			return err
-		}
-		return n.statusError(table, r)
-	}
-	for i := range loads {
-		l := loads[i]
-		blocks := slices.Collect(l.table.Blocks())
-		l.table, loads[i].table = nil, nil
-		var id fsm.ID
-		rand.Read(id[:])
-		if err := do(l.name, &fsm.Command{Begin: &fsm.StageBegin{ID: id, Table: l.name, Type: l.typ, Settings: l.settings}}); err != nil {
-			return r, err
-		}
-		ids = append(ids, id)
-		chunk := &fsm.StageChunk{ID: id, Number: 1}
-		size := 0
-		for j, b := range blocks {
-			chunk.Blocks = append(chunk.Blocks, b)
-			blocks[j] = nil
-			if size += len(b); size < chunkBytes {
-				continue
-			}
-			if err := do(l.name, &fsm.Command{Chunk: chunk}); err != nil {
-				return r, err
-			}
-			chunk, size = &fsm.StageChunk{ID: id, Number: chunk.Number + 1}, 0
-		}
-		if size > 0 {
-			if err := do(l.name, &fsm.Command{Chunk: chunk}); err != nil {
-				return r, err
-			}
-		}
-	}
-	commit.IDs = ids
-	if commit.Delta != nil && len(ids) == 2 {
-		commit.IDs, commit.Delta.Gone = ids[:1], ids[1]
-	}
-	name := ""
-	if len(loads) > 0 {
-		name = loads[0].name
-	}
-	err = do(name, &fsm.Command{Origin: fsm.Origin{Way: way}, Commit: &commit})
-	return r, err
-}
-
-// abort ends stages whose load has failed. Where it fails too, the leader ends them after a while.
-func (n *Node) abort(ids []fsm.ID) {
-	ctx, cancel := context.WithTimeout(n.ctx, 2*time.Second)
-	defer cancel()
-	for _, id := range ids {
-		if _, err := n.apply(ctx, &fsm.Command{Abort: &fsm.StageAbort{ID: id}}); err != nil {
-			n.logger.Debug("load not ended", "err", err)
-			return
-		}
-	}
 }
 
 // SaveSnapshot writes the tables as they are on this node, once it knows every write that was answered

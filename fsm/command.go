@@ -175,12 +175,7 @@ func EncodeCommand(dst []byte, c *Command) []byte {
 		body = appendString(body, 3, c.Begin.Type)
 		body = appendSettings(body, 4, c.Begin.Settings)
 	case c.Chunk != nil:
-		field = 7
-		body = appendBytes(nil, 1, c.Chunk.ID[:])
-		body = appendUint(body, 2, c.Chunk.Number)
-		for _, b := range c.Chunk.Blocks {
-			body = appendBytes(body, 3, b)
-		}
+		field, body = 7, c.Chunk.encode()
 	case c.Commit != nil:
 		field = 8
 		for _, id := range c.Commit.IDs {
@@ -210,6 +205,19 @@ func EncodeCommand(dst []byte, c *Command) []byte {
 	dst = appendUint(dst, 2, c.ID.Seq)
 	dst = c.Origin.append(dst)
 	return appendBytes(dst, field, body)
+}
+
+func (c *StageChunk) encode() []byte {
+	size := 48
+	for _, b := range c.Blocks {
+		size += 4 + len(b)
+	}
+	body := appendBytes(make([]byte, 0, size), 1, c.ID[:])
+	body = appendUint(body, 2, c.Number)
+	for _, b := range c.Blocks {
+		body = appendBytes(body, 3, b)
+	}
+	return body
 }
 
 func (w *Write) encode(origin Origin) []byte {

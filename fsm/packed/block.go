@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"math/bits"
+	"sync"
 
 	"github.com/zeebo/xxh3"
 )
@@ -44,12 +45,22 @@ func (d *Digest) sub(h xxh3.Uint128) {
 	binary.LittleEndian.PutUint64(d[8:], hi)
 }
 
-// DigestOf returns the digest of a table of these entries.
-func DigestOf(entries iter.Seq2[[]byte, []byte]) (d Digest) {
-	var buf []byte
-	for key, value := range entries {
-		buf = appendEntry(buf[:0], key, value)
-		d.AddHash(buf)
+// DigestOf returns the digest of a table of the entries of all parts. Each part is read by a goroutine of its own.
+func DigestOf(parts ...iter.Seq2[[]byte, []byte]) (d Digest) {
+	digests := make([]Digest, len(parts))
+	var pending sync.WaitGroup
+	for i, entries := range parts {
+		pending.Go(func() {
+			var buf []byte
+			for key, value := range entries {
+				buf = appendEntry(buf[:0], key, value)
+				digests[i].AddHash(buf)
+			}
+		})
+	}
+	pending.Wait()
+	for _, part := range digests {
+		d.merge(part)
 	}
 	return d
 }

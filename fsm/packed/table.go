@@ -311,16 +311,22 @@ func (b *Builder) Flush() error {
 	return b.emit(out)
 }
 
+// Pack packs entries in strictly ascending order and hands each block to emit. It returns how many there are.
+func Pack(entries iter.Seq2[[]byte, []byte], emit func(block []byte) error) (count int, err error) {
+	b := NewBuilder(emit)
+	for key, value := range entries {
+		if err := b.Add(key, value); err != nil {
+			return count, err
+		}
+		count++
+	}
+	return count, b.Flush()
+}
+
 // Build returns a table of entries in strictly ascending order.
 func Build(entries iter.Seq2[[]byte, []byte]) (*Table, error) {
 	var a Assembler
-	b := NewBuilder(a.Append)
-	for key, value := range entries {
-		if err := b.Add(key, value); err != nil {
-			return nil, err
-		}
-	}
-	if err := b.Flush(); err != nil {
+	if _, err := Pack(entries, a.Append); err != nil {
 		return nil, err
 	}
 	return a.Table(), nil

@@ -1,0 +1,220 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+
+	"postraft/dict"
+	"postraft/fsm"
+	"postraft/fsm/packed"
+)
+
+// chunkBytes is how much of a staged load goes into one log entry.
+const chunkBytes = 512 << 10
+
+// A load is a table to be put in place.
+type load struct {
+	name, typ string
+	table     *packed.Table
+	settings  dict.Settings // none: those that the table has
+}
+
+// stage sends tables aside in chunks and puts all of them in place with one entry, as commit says; with its Delta the
+// second one, if there is one, holds what goes. When ctx ends first, or anything fails, the tables stay as they were.
+// It takes loads over, and lets go of each block that is on its way, so that a large table is not held twice.
+func (n *Node) stage(ctx context.Context, loads []load, way fsm.Way, commit fsm.StageCommit) (fsm.Result, error) {
+	var ids []fsm.ID
+	for i := range loads {
+		l := loads[i]
+		blocks := slices.Collect(l.table.Blocks())
+		l.table, loads[i].table = nil, nil
+		s := n.newStager(ctx, l)
+		ids = append(ids, s.id)
+		var err error
+		for j := 0; j < len(blocks) && err == nil; j++ {
+			err = s.add(blocks[j])
+			blocks[j] = nil
+		}
+		if err = errors.Join(err, s.end()); err != nil {
+			n.abort(ids)
+			return fsm.Result{}, err
+		}
+	}
+	commit.IDs = ids
+	if commit.Delta != nil && len(ids) == 2 {
+		commit.IDs, commit.Delta.Gone = ids[:1], ids[1]
+	}
+	name := ""
+	if len(loads) > 0 {
+		name = loads[0].name
+	}
+	return n.commitStages(ctx, name, ids, way, commit)
+}
+
+// commitStages puts stages in place, which are named ids with those that commit names in its Delta.
+func (n *Node) commitStages(ctx context.Context, name string, ids []fsm.ID, way fsm.Way, commit fsm.StageCommit) (fsm.Result, error) {
+	r, err := n.apply(ctx, &fsm.Command{Origin: fsm.Origin{Way: way}, Commit: &commit})
+	if err == nil {
+		err = n.statusError(name, r)
+	}
+	if err != nil && !errors.Is(err, dict.ErrUnknownOutcome) {
+		n.abort(ids)
+	}
+	return r, err
+}
+
+// abort ends stages whose load has failed. Where it fails too, the leader ends them after a while.
+func (n *Node) abort(ids []fsm.ID) {
+	ctx, cancel := context.WithTimeout(n.ctx, 2*time.Second)
+	defer cancel()
+	for _, id := range ids {
+		if _, err := n.apply(ctx, &fsm.Command{Abort: &fsm.StageAbort{ID: id}}); err != nil {
+			n.logger.Debug("load not ended", "err", err)
+			return
+		}
+	}
+}
+
+// A stager sends one table aside: a goroutine has one chunk after the other applied while the next ones are made. After an
+// error, or when it is not to be committed, the stage remains to be aborted.
+type stager struct {
+	n   *Node
+	ctx context.Context
+	id  fsm.ID
+
+	chunk  *fsm.StageChunk // the one that is being filled
+	size   int             // of its blocks
+	chunks chan *fsm.StageChunk
+	ended  chan struct{} // closed when err is set and nothing is sent any more
+	err    error
+}
+
+// newStager begins a stage for l, whose table it does not look at. end must be called.
+func (n *Node) newStager(ctx context.Context, l load) *stager {
+	s := &stager{n: n, ctx: ctx, chunks: make(chan *fsm.StageChunk), ended: make(chan struct{})}
+	rand.Read(s.id[:])
+	s.chunk = &fsm.StageChunk{ID: s.id, Number: 1}
+	go func() { // end awaits it
+		defer close(s.ended)
+		s.err = s.send(l)
+	}()
+	return s
+}
+
+func (s *stager) send(l load) error {
+	command := &fsm.Command{Begin: &fsm.StageBegin{ID: s.id, Table: l.name, Type: l.typ, Settings: l.settings}}
+	for {
+		r, err := s.n.apply(s.ctx, command)
+		if err == nil {
+			err = s.n.statusError(l.name, r)
+		}
+		if err != nil {
+			return err
+		}
+		chunk, more := <-s.chunks
+		if !more {
+			return nil
+		}
+		command = &fsm.Command{Chunk: chunk}
+	}
+}
+
+// add takes a block over. It waits while a chunk that is full has to wait for the one before.
+func (s *stager) add(block []byte) error {
+	s.chunk.Blocks = append(s.chunk.Blocks, block)
+	if s.size += len(block); s.size < chunkBytes {
+		return nil
+	}
+	return s.flush()
+}
+
+func (s *stager) flush() error {
+	select {
+	case s.chunks <- s.chunk:
+	case <-s.ended:
+		return s.err
+	}
+	s.chunk, s.size = &fsm.StageChunk{ID: s.id, Number: s.chunk.Number + 1}, 0
+	return nil
+}
+
+// end sends what is left and returns when everything was applied, or why it was not.
+func (s *stager) end() error {
+	if s.size > 0 {
+		s.flush() // its error is s.err
+	}
+	close(s.chunks)
+	<-s.ended
+	return s.err
+}
+
+// importNew reads entries into a packed table, and returns that. Where it is larger than one chunk, and the table is not
+// there or is empty, so that there is nothing to compare, it imports it instead: chunks are on their way while entries
+// come, and next is nil.
+func (n *Node) importNew(ctx context.Context, name string, opts ImportOptions, entries iter.Seq2[[]byte, []byte]) (next *packed.Table, result ImportResult, err error) {
+	table, exists := n.fsm.State().Table(name)
+	atOnce := !opts.DryRun && !dict.IsPattern(opts.Type) && (!exists || table.Len() == 0 && table.Type == opts.Type)
+	var first packed.Assembler // the blocks of what need not be more than one chunk
+	size := 0
+	var s *stager
+	emit := func(block []byte) error {
+		if s != nil {
+			return s.add(block)
+		}
+		if size += len(block); !atOnce || size < chunkBytes {
+			return first.Append(block)
+		}
+		l := load{name: name, typ: opts.Type}
+		if !exists {
+			l.settings = opts.settings
+		}
+		s = n.newStager(ctx, l)
+		for b := range first.Blocks() {
+			if err := s.add(b); err != nil {
+				return err
+			}
+		}
+		return s.add(block)
+	}
+	result.Added, err = packed.Pack(entries, emit)
+	if s == nil {
+		return first.Table(), ImportResult{}, badSource(err)
+	}
+	if sendErr := s.end(); sendErr != nil {
+		err = sendErr
+	} else {
+		err = badSource(err)
+	}
+	switch {
+	case err != nil:
+	case ctx.Err() != nil: // entries may have broken off
+		err = context.Cause(ctx)
+	case exists && table.Settings.MaxEntries > 0 && int64(result.Added) > table.Settings.MaxEntries:
+		err = tooMany(result.Added, table.Settings)
+	}
+	if err != nil {
+		n.abort([]fsm.ID{s.id})
+		return nil, ImportResult{}, err
+	}
+	r, err := n.commitStages(ctx, name, []fsm.ID{s.id}, opts.Way, fsm.StageCommit{IDs: []fsm.ID{s.id}, Merge: opts.Merge})
+	result.Version, result.Was = r.Index, r.Was
+	return nil, result, err
+}
+
+// badSource makes an error of entries, which are not in order, an ErrBadSource.
+func badSource(err error) error {
+	if err != nil {
+		err = fmt.Errorf("%w: %w", dict.ErrBadSource, err)
+	}
+	return err
+}
+
+// tooMany refuses a table of so many entries.
+func tooMany(entries int, settings dict.Settings) error {
+	return fmt.Errorf("%w: it would have %d entries, and its max-entries is %d", ErrRefused, entries, settings.MaxEntries)
+}
