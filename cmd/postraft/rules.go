@@ -18,15 +18,18 @@ import (
 
 // typeOf returns the type of a table, that of fixed keys where there is none.
 func (a *app) typeOf(ctx context.Context, name string) (string, error) {
+	t, err := a.tableOf(ctx, name)
+	return t.Type, err
+}
+
+// tableOf describes a table, as an empty one of fixed keys where there is none.
+func (a *app) tableOf(ctx context.Context, name string) (ops.TableInfo, error) {
 	t, err := a.client().Table(ctx, name)
 	var e *ops.Error
-	switch {
-	case errors.As(err, &e) && (e.Kind == ops.NotFound || e.Kind == ops.NoTable):
-		return dict.TypeHash, nil
-	case err != nil:
-		return "", err
+	if errors.As(err, &e) && (e.Kind == ops.NotFound || e.Kind == ops.NoTable) {
+		return ops.TableInfo{Name: name, Type: dict.TypeHash}, nil
 	}
-	return t.Type, nil
+	return t, err
 }
 
 // keyFor returns the key to look for: as it is in a table of rules, as in fold elsewhere.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"postraft/dict"
+	"postraft/fsm/packed"
 	"postraft/ops"
 )
 
@@ -29,6 +31,7 @@ func (a *app) load(file string, opts dict.SourceOptions) (*dict.Source, error) {
 	err := a.withFile(file, func(in io.Reader, size int64) error {
 		bar := a.progress("reading "+name, size, true)
 		defer bar.done()
+		opts.Workers = runtime.GOMAXPROCS(0)
 		source, warnings, badText = dict.LoadSource(io.TeeReader(in, bar), opts)
 		return nil
 	})
@@ -63,6 +66,14 @@ func (a *app) loadType(file, typ string, opts dict.SourceOptions) (table, error)
 	return a.loadRules(file, typ, opts.Lenient)
 }
 
+// digestOfTable is digestOf with all processors, where the table can be parted.
+func digestOfTable(t table) string {
+	if s, ok := t.(*dict.Source); ok {
+		return packed.DigestOf(s.Split(runtime.GOMAXPROCS(0))...).String()
+	}
+	return digestOf(t.All())
+}
+
 func (a *app) importCmd() *cobra.Command {
 	var opts dict.SourceOptions
 	var imp ops.ImportOptions
@@ -90,16 +101,22 @@ old one or the new one, and a second import finishes it.`,
 			if imp.MaxChange, err = percent(maxChange, force); err != nil {
 				return err
 			}
-			if !cmd.Flags().Changed("type") {
-				if imp.Type, err = a.typeOf(ctx, args[0]); err != nil {
+			typed := cmd.Flags().Changed("type")
+			var now ops.TableInfo
+			if !typed {
+				if now, err = a.tableOf(ctx, args[0]); err != nil {
 					return err
 				}
+				imp.Type = now.Type
 			}
 			source, err := a.loadType(args[1], imp.Type, opts)
 			if err != nil {
 				return err
 			}
-			imp.Digest = digestOf(source.All())
+			// A table of another size has another digest.
+			if typed || dict.IsPattern(imp.Type) || now.Entries == source.Len() && now.Bytes == source.Bytes() {
+				imp.Digest = digestOfTable(source)
+			}
 			result, err := a.importSource(ctx, args[0], source, imp)
 			if err != nil {
 				return err
