@@ -200,10 +200,7 @@ func Diff(from, to *packed.Table) iter.Seq[Change] {
 		to = &packed.Table{}
 	}
 	return func(yield func(Change) bool) {
-		nextOld, stopOld := iter.Pull2(from.All())
-		defer stopOld()
-		nextNew, stopNew := iter.Pull2(to.All())
-		defer stopNew()
+		nextOld, nextNew := from.Cursor().Next, to.Cursor().Next
 		ok, ov, oldOK := nextOld()
 		nk, nv, newOK := nextNew()
 		for oldOK || newOK {

@@ -336,8 +336,7 @@ func Build(entries iter.Seq2[[]byte, []byte]) (*Table, error) {
 // all entries of both, which is less than to Put over's one by one when they are many.
 func Merge(base, over *Table) (*Table, error) {
 	return Build(func(yield func(key, value []byte) bool) {
-		next, stop := iter.Pull2(over.All())
-		defer stop()
+		next := over.Cursor().Next
 		k, v, more := next()
 		for key, value := range base.All() {
 			for more && bytes.Compare(k, key) < 0 {
