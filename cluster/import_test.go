@@ -49,7 +49,7 @@ func imported(t *testing.T, n *clustertest.Node, opts cluster.ImportOptions, ent
 // TestNode_ImportMinimal ensures that of a large import only what has changed goes into the log, that nothing does where
 // nothing has, and that the whole goes where a server of the cluster cannot take the changes alone.
 func TestNode_ImportMinimal(t *testing.T) {
-	const count = 50_000
+	const count = 150_000
 	for _, level := range []int{0, 2} {
 		c := clustertest.NewWith(t, 3, func(cfg *cluster.Config) {
 			if cfg.Name == "n3" {

@@ -14,8 +14,9 @@ import (
 	"postraft/fsm/packed"
 )
 
-// chunkBytes is how much of a staged load goes into one log entry.
-const chunkBytes = 512 << 10
+// chunkBytes is how much of a staged load goes into one log entry, or up to a block more. An entry of more than 256 KiB
+// would be copied as it grows where a follower takes it in.
+const chunkBytes = 248 << 10
 
 // A load is a table to be put in place.
 type load struct {

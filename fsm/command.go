@@ -175,7 +175,11 @@ func EncodeCommand(dst []byte, c *Command) []byte {
 		body = appendString(body, 3, c.Begin.Type)
 		body = appendSettings(body, 4, c.Begin.Settings)
 	case c.Chunk != nil:
-		field, body = 7, c.Chunk.encode()
+		size := c.Chunk.size() // as large as an entry gets: its blocks are copied once
+		dst = slices.Grow(dst, 48+len(c.Origin.Node)+size)
+		dst = c.appendHead(dst)
+		dst = protowire.AppendVarint(protowire.AppendTag(dst, 7, protowire.BytesType), uint64(size))
+		return c.Chunk.append(dst)
 	case c.Commit != nil:
 		field = 8
 		for _, id := range c.Commit.IDs {
@@ -201,23 +205,31 @@ func EncodeCommand(dst []byte, c *Command) []byte {
 		field, body = 13, c.Expire.encode()
 	}
 	dst = slices.Grow(dst, 48+len(c.Origin.Node)+len(body)) // room for the whole head
-	dst = appendBytes(dst, 1, c.ID.Session[:])
-	dst = appendUint(dst, 2, c.ID.Seq)
-	dst = c.Origin.append(dst)
-	return appendBytes(dst, field, body)
+	return appendBytes(c.appendHead(dst), field, body)
 }
 
-func (c *StageChunk) encode() []byte {
-	size := 48
+// appendHead appends what comes before the body.
+func (c *Command) appendHead(dst []byte) []byte {
+	dst = appendBytes(dst, 1, c.ID.Session[:])
+	dst = appendUint(dst, 2, c.ID.Seq)
+	return c.Origin.append(dst)
+}
+
+// size returns how many bytes append appends.
+func (c *StageChunk) size() int {
+	size := 1 + protowire.SizeBytes(len(c.ID)) + 1 + protowire.SizeVarint(c.Number)
 	for _, b := range c.Blocks {
-		size += 4 + len(b)
+		size += 1 + protowire.SizeBytes(len(b))
 	}
-	body := appendBytes(make([]byte, 0, size), 1, c.ID[:])
-	body = appendUint(body, 2, c.Number)
+	return size
+}
+
+func (c *StageChunk) append(dst []byte) []byte {
+	dst = appendUint(appendBytes(dst, 1, c.ID[:]), 2, c.Number)
 	for _, b := range c.Blocks {
-		body = appendBytes(body, 3, b)
+		dst = appendBytes(dst, 3, b)
 	}
-	return body
+	return dst
 }
 
 func (w *Write) encode(origin Origin) []byte {
