@@ -6,14 +6,15 @@ import (
 	"runtime/metrics"
 )
 
+// How many bytes may be allocated between two collections, at least. Tables are large blocks that the collector need not
+// look into, so a collection takes a few milliseconds whatever is in them, and collecting often keeps the process near the
+// size of its tables. With small tables a collection is mostly its fixed cost, and there is room; a host that has room for
+// a large table once need not have it for much more than the two versions that live side by side while it is replaced.
 const (
-	// Tables are large blocks that the collector need not look into, so collecting often costs little and keeps the
-	// process near the size of its tables.
-	collectPercent = 40
-
-	// collectRoom is how many bytes may be allocated between two collections at least: with small tables each of them
-	// is mostly its fixed cost.
-	collectRoom = 32 << 20
+	collectRoom    = 32 << 20
+	collectLeast   = 16 << 20
+	collectUpTo    = 96 << 20 // in use and room together, as long as there is more than collectLeast
+	collectPercent = 12       // of what is in use: what a collection costs grows with that
 )
 
 // A collector sets how much the heap may grow until the next collection, after each one.
@@ -34,5 +35,6 @@ func (c *collector) keep() {
 
 // percentFor returns the growth for a heap in which so many bytes are in use.
 func percentFor(live uint64) int {
-	return int(max(collectPercent, collectRoom*100/max(live, 4<<20)))
+	room := max(min(collectRoom, collectUpTo-int64(live)), collectLeast)
+	return int(max(collectPercent, room*100/max(int64(live), 4<<20)))
 }
