@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -158,6 +159,60 @@ func TestLoadSource(t *testing.T) {
 	if want := `line 2: want: key, white space, value; line 4: key "a" has another value on line 3; ` +
 		`line 5: key "z" has another value on line 1; line 6: want: key, white space, value`; err == nil || err.Error() != want {
 		t.Errorf("all that is wrong: %v", err)
+	}
+}
+
+// TestLoadSource_Workers ensures that several workers load from a long text what one does, and say the same of it.
+func TestLoadSource_Workers(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	var text bytes.Buffer
+	for i := range 60_000 {
+		fmt.Fprintf(&text, "User%05d@Example.com\tvalue %d\n", rng.IntN(300_000), i%7)
+		switch rng.IntN(2_000) {
+		case 0:
+			text.WriteString(" continued\n")
+		case 1:
+			text.WriteString("bad\n")
+		case 2:
+			fmt.Fprintf(&text, "# comment\n#postraft:entry \"Exact%d\" \"v\"\n\n", i)
+		case 3:
+			fmt.Fprintf(&text, "long%d %s\n", i, strings.Repeat("v", rng.IntN(MaxValueLen)))
+		}
+	}
+	for _, lenient := range []bool{false, true} {
+		for _, cut := range []int{0, 100, text.Len()} {
+			var want map[string]string
+			var wantWarnings []Problem
+			var wantErr string
+			for _, workers := range []int{0, 1, 2, 5} {
+				s, warnings, err := LoadSource(bytes.NewReader(text.Bytes()[:cut]), SourceOptions{Lenient: lenient, Workers: workers})
+				got, size := map[string]string{}, 0
+				if err == nil {
+					last := ""
+					for _, part := range s.Split(3) {
+						for k, v := range part {
+							if len(got) > 0 && string(k) <= last {
+								t.Fatalf("%q comes behind %q", k, last)
+							}
+							last = string(k)
+							got[last], size = string(v), size+len(k)+len(v)
+						}
+					}
+					if s.Len() != len(got) || s.Bytes() != int64(size) {
+						t.Errorf("%d workers: %d entries of %d bytes, there are %d of %d", workers, s.Len(), s.Bytes(), len(got), size)
+					}
+				}
+				if workers == 0 {
+					want, wantWarnings, wantErr = got, warnings, fmt.Sprint(err)
+				} else if !maps.Equal(got, want) || !slices.Equal(warnings, wantWarnings) || fmt.Sprint(err) != wantErr {
+					t.Errorf("lenient %v, %d bytes: %d workers load %d entries, %d warnings, %v; the caller alone %d, %d, %s",
+						lenient, cut, workers, len(got), len(warnings), err, len(want), len(wantWarnings), wantErr)
+				}
+			}
+			if !lenient && cut == text.Len() && !strings.Contains(wantErr, "and ") {
+				t.Errorf("the text is to be bad: %s", wantErr)
+			}
+		}
 	}
 }
 
