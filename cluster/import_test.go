@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"sync"
@@ -10,6 +11,7 @@ import (
 
 	"postraft/cluster"
 	"postraft/cluster/clustertest"
+	"postraft/dict"
 	"postraft/fsm/packed"
 )
 
@@ -180,5 +182,89 @@ func TestNode_ImportMinimalFromFollower(t *testing.T) {
 	r := imported(t, n, cluster.ImportOptions{}, numbered(count, everyTenth))
 	if entries := r.Version - before; entries > 8 {
 		t.Errorf("it took %d entries of the log", entries)
+	}
+}
+
+// TestNode_ImportWhileTheyCome ensures that an import into a table that is empty or not there, whose chunks are on their way
+// while entries come, shows nothing before its end, and leaves nothing where the entries break off, are not in order, or
+// are more than the table may have; and that the next one works.
+func TestNode_ImportWhileTheyCome(t *testing.T) {
+	const count = 60_000
+	c := clustertest.New(t, 3)
+	n := c.Followers()[0]
+	limited := dict.Settings{MaxEntries: count - 1}
+	if err := n.CreateTable(t.Context(), "limited", dict.TypeHash, limited); err != nil {
+		t.Fatal(err)
+	}
+	// stagedThen yields half of the entries, waits until a part of them is staged on all nodes, and goes on with do.
+	stagedThen := func(do func(yield func(k, v []byte) bool)) iter.Seq2[[]byte, []byte] {
+		return func(yield func(k, v []byte) bool) {
+			for k, v := range numbered(count/2, same) {
+				if !yield(k, v) {
+					return
+				}
+			}
+			for _, n := range c.Nodes {
+				c.Eventually(n.Config.Name+" has a stage", func() error {
+					if n.Stages() != 1 {
+						return fmt.Errorf("%d stages", n.Stages())
+					}
+					if tables := n.Status().Tables; len(tables) > 2 || len(tables) == 2 && tables[1].Entries > 0 {
+						t.Errorf("%s shows what was not committed: %+v", n.Config.Name, tables)
+					}
+					return nil
+				})
+			}
+			do(yield)
+		}
+	}
+	gone := func() {
+		t.Helper()
+		for _, n := range c.Nodes {
+			c.Eventually(n.Config.Name+" has no stage", func() error {
+				if n.Stages() != 0 {
+					return fmt.Errorf("%d stages", n.Stages())
+				}
+				return nil
+			})
+			for _, table := range n.Status().Tables {
+				if table.Entries != 0 {
+					t.Errorf("%s has %d entries in %s", n.Config.Name, table.Entries, table.Name)
+				}
+			}
+		}
+	}
+	broke := errors.New("the client has gone")
+	for _, existing := range []bool{false, true} {
+		if existing {
+			if err := n.CreateTable(t.Context(), "t", dict.TypeHash, dict.Settings{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, cancel := context.WithCancelCause(t.Context())
+		_, err := n.Import(ctx, "t", cluster.ImportOptions{}, stagedThen(func(func(k, v []byte) bool) { cancel(broke) }))
+		if !errors.Is(err, broke) {
+			t.Errorf("broken off: %v", err)
+		}
+		gone()
+		_, err = n.Import(t.Context(), "t", cluster.ImportOptions{}, stagedThen(func(yield func(k, v []byte) bool) { yield([]byte("a"), []byte("v")) }))
+		if !errors.Is(err, dict.ErrBadSource) {
+			t.Errorf("not in order: %v", err)
+		}
+		gone()
+	}
+	if _, err := n.Import(t.Context(), "limited", cluster.ImportOptions{}, numbered(count, same)); !errors.Is(err, cluster.ErrRefused) {
+		t.Errorf("too many: %v", err)
+	}
+	gone()
+	r, err := n.Import(t.Context(), "limited", cluster.ImportOptions{}, numbered(count-1, same))
+	if err != nil || r.Added != count-1 || r.Was == 0 || r.Version <= r.Was {
+		t.Errorf("as many as it may have: %+v, %v", r, err)
+	}
+	c.Agree()
+	for _, n := range c.Nodes {
+		if table := n.Status().Tables[0]; table.Digest != packed.DigestOf(numbered(count-1, same)) || table.Settings != limited {
+			t.Errorf("%s has another table: %+v", n.Config.Name, table)
+		}
 	}
 }
