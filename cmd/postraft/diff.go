@@ -32,6 +32,7 @@ exist counts as empty.`,
 			if err := dict.CheckTableName(args[0]); err != nil {
 				return err
 			}
+			a.gentle()
 			typ, err := a.typeOf(ctx, args[0])
 			if err != nil {
 				return err

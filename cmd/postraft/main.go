@@ -18,7 +18,8 @@ var version = "unknown"
 func main() {
 	// The agent and dev end by these signals too, cleanly; the other commands give up what they wait for.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ(), procs: runtime.GOMAXPROCS(0)}, os.Args[1:])
+	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr, environ: os.Environ(), procs: runtime.GOMAXPROCS(0), lowerPriority: lowerPriority}
+	code := run(ctx, a, os.Args[1:])
 	stop()
 	os.Exit(code)
 }
@@ -30,6 +31,8 @@ type app struct {
 	err     io.Writer
 	environ []string
 	procs   int // that an agent may keep busy; 0: it leaves that as it is
+
+	lowerPriority func() // of the process; nil where that is not the command's own
 
 	globals
 }

@@ -97,6 +97,7 @@ old one or the new one, and a second import finishes it.`,
 			if err := dict.CheckTableName(args[0]); err != nil {
 				return err
 			}
+			a.gentle()
 			var err error
 			if imp.MaxChange, err = percent(maxChange, force); err != nil {
 				return err
