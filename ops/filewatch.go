@@ -9,6 +9,7 @@ import (
 	"iter"
 	"log/slog"
 	"os"
+	"syscall"
 	"time"
 
 	"postraft/dict"
@@ -109,10 +110,17 @@ func (w *FileWatch) version() (fileVersion, error) {
 	if err != nil {
 		return fileVersion{}, err
 	}
-	if !info.Mode().IsRegular() {
-		return fileVersion{}, fmt.Errorf("%s is not a file", w.Path)
+	if err := regular(w.Path, info); err != nil {
+		return fileVersion{}, err
 	}
 	return fileVersion{info, info.Size(), info.ModTime()}, nil
+}
+
+func regular(path string, info fs.FileInfo) error {
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file", path)
+	}
+	return nil
 }
 
 // load imports the file once.
@@ -170,11 +178,16 @@ func (w *FileWatch) tableType(ctx context.Context) (string, error) {
 
 // read returns what the file holds, a BadData error that names the lines where that is no table of this type.
 func (w *FileWatch) read(typ string) (entries iter.Seq2[[]byte, []byte], warnings []dict.Problem, err error) {
-	f, err := os.Open(w.Path)
+	f, err := os.OpenFile(w.Path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO would be waited for
 	if err != nil {
 		return nil, nil, err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil {
+		return nil, nil, err
+	} else if err := regular(w.Path, info); err != nil {
+		return nil, nil, err
+	}
 	if !dict.IsPattern(typ) {
 		source, warnings, err := dict.LoadSource(f, w.Source)
 		if err != nil {

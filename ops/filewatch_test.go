@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -108,6 +109,27 @@ func TestFileWatch(t *testing.T) {
 	until("a touched file is imported again", func() bool { _, count := to.get(); return count == before+1 })
 	write("c 3\n")
 	until("the last file", has("c=3 "))
+}
+
+// TestFileWatch_FIFO ensures that what is no file when it is opened, though it was one before, is not waited for.
+func TestFileWatch_FIFO(t *testing.T) {
+	w := &FileWatch{Table: "t", Path: filepath.Join(t.TempDir(), "source"), To: &importer{}, Logger: slog.New(slog.DiscardHandler)}
+	if err := syscall.Mkfifo(w.Path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := w.load(t.Context())
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err == nil || !strings.Contains(err.Error(), "is not a regular file") {
+			t.Errorf("a FIFO: %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it waits for somebody to write to the FIFO")
+	}
 }
 
 // TestFileWatch_Rules ensures that a file is read as what the table is, that bad rules are named with their lines and
