@@ -336,6 +336,9 @@ func (c *Client) SaveSnapshot(ctx context.Context, w io.Writer) error {
 
 // RestoreSnapshot puts the tables of a snapshot in place, all or those named, and returns their names.
 func (c *Client) RestoreSnapshot(ctx context.Context, r io.Reader, names []string) ([]string, error) {
+	if err := checkRestored(names); err != nil { // before all of the file is sent
+		return nil, err
+	}
 	var restored Restored
 	err := c.do(ctx, request{method: "POST", path: "/v1/snapshot", query: url.Values{"table": names},
 		body: io.NopCloser(r), into: &restored, changes: true, write: true})

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -350,16 +351,27 @@ func (h *handlers) saveSnapshot(w http.ResponseWriter, r *http.Request) error {
 
 func (h *handlers) restoreSnapshot(w http.ResponseWriter, r *http.Request) error {
 	names := r.URL.Query()["table"]
-	for _, name := range names {
-		if err := dict.CheckTableName(name); err != nil {
-			return err
-		}
+	if err := checkRestored(names); err != nil {
+		return err
 	}
 	restored, err := h.agent.RestoreSnapshot(r.Context(), streamIn(w, r), names)
 	if err != nil {
 		return err
 	}
 	return sendJSON(w, Restored{restored, h.agent.Index()})
+}
+
+// checkRestored checks the names of the tables that are to be restored.
+func checkRestored(names []string) error {
+	for i, name := range names {
+		if err := dict.CheckTableName(name); err != nil {
+			return err
+		}
+		if slices.Contains(names[:i], name) {
+			return Errorf(Usage, "the table %s is named twice", name).Advise("name it once")
+		}
+	}
+	return nil
 }
 
 type countingWriter struct {

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -259,6 +260,12 @@ func TestClient_EveryRequest(t *testing.T) {
 	check("save", snap.Len(), 800000, err)
 	names, err := c.RestoreSnapshot(ctx, strings.NewReader("file"), []string{"t", "u"})
 	check("restore", names, "[t u]", err)
+	for names, want := range map[string]string{"t u t": "named twice", "a/b": "table name"} { // the Client sends none of them by itself
+		err := c.do(ctx, request{method: "POST", path: "/v1/snapshot", query: url.Values{"table": strings.Fields(names)}, body: strings.NewReader("file")})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("restore of %s: %v", names, err)
+		}
+	}
 	want := "members,join h1,h2:99,leave,remove n3,transfer ,tables,tables,create .. hash 0 0s,create .. hash 9 1h0m0s,set t {MaxEntries:7 ExpireAfter:168h0m0s WriteDeadline:0s MaxStaleness:0s} true,drop t,get true,get false,put,delete,delete,entries,diff," +
 		"import {Type:hash Merge:true DryRun:false MaxChange:0 Digest: Way:},save,save late,restore file"
 	if got := strings.Join(a.calls, ","); got != want {

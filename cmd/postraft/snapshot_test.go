@@ -59,6 +59,7 @@ func TestSnapshot_Commands(t *testing.T) {
 		n.fails(exitData, []string{"snapshot restore " + path, "bad snapshot", "nothing was changed"}, "snapshot", "restore", path)
 	}
 	n.fails(exitData, []string{"nosuch"}, "snapshot", "restore", file, "--table", "nosuch")
+	n.fails(exitUsage, []string{"the table a is named twice", "name it once"}, "snapshot", "restore", file, "--table", "a", "--table", "b", "--table", "a")
 	n.fails(exitData, []string{"/nonexistent"}, "snapshot", "inspect", "/nonexistent")
 	n.fails(exitData, []string{"/nonexistent"}, "snapshot", "save", "/nonexistent/file")
 	if out := n.ok("get", "a", "k"); out != "new\n" {
