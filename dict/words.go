@@ -23,6 +23,30 @@ func NextWord(list string) (word, rest string) {
 	return list, ""
 }
 
+// Unbrace returns what is between the braces that enclose all of a word, without white space around it, and any other
+// word as it is. So a word of a list can hold separators.
+func Unbrace(word string) string {
+	if !strings.HasPrefix(word, "{") {
+		return word
+	}
+	depth := 0
+	for i := range len(word) {
+		switch word[i] {
+		case '{':
+			depth++
+		case '}':
+			depth--
+		}
+		if depth == 0 && i < len(word)-1 {
+			return word
+		}
+	}
+	if depth != 0 {
+		return word
+	}
+	return strings.Trim(word[1:len(word)-1], Separators[1:])
+}
+
 // Words returns all words of a list.
 func Words(list string) (words []string) {
 	for {

@@ -159,9 +159,16 @@ func TestAdopt(t *testing.T) {
 	before := answers()
 	p.wantRcpt("spam@sender.test", "box1@relay.test", "554 5.7.1")
 
+	runDir := filepath.Join(nodes[0].dir, "run {of} an agent") // master.cf has it in braces
+	if err := os.Symlink(nodes[0].runDir(), runDir); err != nil {
+		t.Fatal(err)
+	}
 	adopt := func(args ...string) (d adoptDocument) {
 		t.Helper()
-		out := nodes[0].must("", append([]string{"adopt", "--json", "--config-dir", p.config()}, args...)...)
+		out, status := command(t, "", program(t, "postraft"), append([]string{"adopt", "--json", "--run-dir", runDir, "--config-dir", p.config()}, args...)...)
+		if status != 0 {
+			t.Fatalf("adopt %q: exit status %d\n%s", args, status, out)
+		}
 		if err := json.Unmarshal([]byte(out), &d); err != nil {
 			t.Fatalf("%v in %s", err, out)
 		}

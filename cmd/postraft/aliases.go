@@ -16,11 +16,11 @@ import (
 
 // parseAlias reads TYPE:NAME=TABLE.
 func parseAlias(word string) (asked, table string, err error) {
-	at := strings.LastIndexByte(word, '=')
-	if at < 0 {
+	asked, table, ok := cut(dict.Unbrace(word), strings.LastIndex)
+	if !ok {
 		return "", "", fmt.Errorf("%s: want TYPE:NAME=TABLE", word)
 	}
-	asked, table = dict.TrimProxy(word[:at]), strings.TrimPrefix(word[at+1:], dict.RaftType+":")
+	asked, table = dict.TrimProxy(asked), strings.TrimPrefix(table, dict.RaftType+":")
 	name, err := dict.ParseName(asked)
 	switch {
 	case err != nil || name.Map == "":

@@ -21,6 +21,7 @@ import (
 
 	"postraft/cluster"
 	"postraft/cluster/trust"
+	"postraft/dict"
 	"postraft/proxy"
 )
 
@@ -247,6 +248,7 @@ func (c *checker) sockets(ctx context.Context) {
 	s := c.s
 	for what, paths := range map[string][]string{"proxymap_socket": s.proxymapSockets, "proxywrite_socket": s.proxywriteSockets} {
 		for _, path := range paths {
+			path = dict.Unbrace(path)
 			if len(path) > 107 {
 				c.fail("%s = %s: longer than 107 bytes, which is all that the address of a socket may have", what, path)
 			}

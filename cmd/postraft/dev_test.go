@@ -17,7 +17,7 @@ import (
 // TestDev_Cluster ensures that dev brings up three nodes that answer Postfix's protocol, that every command that
 // needs the leader works on every node, and that all ends with the signal.
 func TestDev_Cluster(t *testing.T) {
-	dir := shortDir(t)
+	dir := filepath.Join(shortDir(t), "a b")
 	began := time.Now()
 	c := startChild(t, []string{"POSTRAFT_VOTERS=nonsense, which is not for the children"}, "dev", "--dir", dir, "--base-port", strconv.Itoa(clustertest.FreePorts(t, 9)))
 	at := func(i int) cli { return cli{t, filepath.Join(dir, fmt.Sprintf("n%d", i), "run")} }

@@ -44,7 +44,7 @@ func newDevNode(d *dev, program string, i, nodes, base int) (*devNode, error) {
 		"agent", "--name", name, "--data-dir", filepath.Join(dir, "data"), "--run-dir", n.runDir,
 		"--bind", at(base + 2*i), "--gossip", at(base + 2*i + 1), "--secret-file", d.secret, "--http", n.http,
 		"--bootstrap-expect", strconv.Itoa(nodes), "--approve-all-raft",
-		"--proxymap-socket", filepath.Join(n.runDir, "proxymap"), "--proxywrite-socket", filepath.Join(n.runDir, "proxywrite"),
+		"--proxymap-socket", "{" + filepath.Join(n.runDir, "proxymap") + "}", "--proxywrite-socket", "{" + filepath.Join(n.runDir, "proxywrite") + "}",
 	}
 	for j := range nodes {
 		if j != i {

@@ -23,7 +23,7 @@ const watchTimeout = 10 * time.Minute
 type watchedFile struct{ typ, table, path string }
 
 func parseWatchFile(word string) (w watchedFile, err error) {
-	table, path, ok := strings.Cut(word, "=")
+	table, path, ok := cut(dict.Unbrace(word), strings.Index)
 	if !ok || path == "" {
 		return w, fmt.Errorf("%s: want TABLE=FILE, or TYPE:TABLE=FILE", word)
 	}
@@ -38,6 +38,16 @@ func parseWatchFile(word string) (w watchedFile, err error) {
 		return w, fmt.Errorf("%s: %w", word, err)
 	}
 	return watchedFile{typ, table, path}, nil
+}
+
+// cut parts a setting that gives something to a table at the first or last "=". White space around that can only be there
+// where the whole stood in braces.
+func cut(word string, index func(string, string) int) (before, after string, ok bool) {
+	at := index(word, "=")
+	if at < 0 {
+		return word, "", false
+	}
+	return strings.TrimSpace(word[:at]), strings.TrimSpace(word[at+1:]), true
 }
 
 func digestOf(entries iter.Seq2[[]byte, []byte]) string { return packed.DigestOf(entries).String() }

@@ -13,7 +13,7 @@ import (
 // TestAgent_WatchFile ensures that an agent imports the files of its settings, again when they have changed, and not when
 // too much is gone or a rule is bad; that the command does the same; and that the history tells.
 func TestAgent_WatchFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "virtual")
+	path := filepath.Join(t.TempDir(), "our virtual, and {more}")
 	write := func(text string) {
 		t.Helper()
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
@@ -25,7 +25,7 @@ func TestAgent_WatchFile(t *testing.T) {
 	if err := os.WriteFile(rules, []byte("192.0.2.0/24 OK\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	n := startAgent(t, "--watch-file", "virtual="+path, "--watch-file", "cidr:networks="+rules, "--watch-max-change", "50%")
+	n := startAgent(t, "--watch-file", "{ virtual = "+path+" }", "--watch-file", "cidr:networks="+rules, "--watch-max-change", "50%")
 	has := func(want string) {
 		t.Helper()
 		clustertest.Eventually(t, "the table is as wanted", func() error {

@@ -13,7 +13,7 @@ import (
 
 // parseMirror reads TABLE=TYPE:PATH.
 func parseMirror(word string) (table string, target dict.Name, err error) {
-	table, rest, _ := strings.Cut(word, "=")
+	table, rest, _ := cut(dict.Unbrace(word), strings.Index)
 	target, err = dict.ParseName(rest)
 	if err != nil || !filepath.IsAbs(target.Map) || filepath.Clean(target.Map) != target.Map {
 		return "", target, fmt.Errorf("%s: want TABLE=TYPE:PATH with an absolute path", word)

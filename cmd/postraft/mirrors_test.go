@@ -23,6 +23,10 @@ func TestMirrors_Refused(t *testing.T) {
 		"virtual=lmdb:/etc/../x":       "absolute path",
 		"virtual=pipemap:{raft:b}":     "absolute path",
 		"a=lmdb:/x\nwatch_file = a=/x": "would write over the source",
+
+		"{a = lmdb:/x y}\nwatch_file = {a = /x y}": "would write over the source",
+		"{a=lmdb:/x y":   "table name",
+		"{a=lmdb:/x y}z": "table name",
 	} {
 		if _, _, err := loaded(t, "mirror = "+text+"\n", nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)

@@ -133,7 +133,7 @@ func (s *settings) register() {
 	}
 	list := func(name string, to *[]string, kind, usage string) {
 		f.Var(&setting{kind, func(v string) (func(), error) {
-			words := strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' })
+			words := dict.Words(v)
 			return func() { *to = append(*to, words...) }, nil
 		}, func() string { return strings.Join(*to, ",") }}, name, usage)
 	}

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"postraft/dict"
 	"postraft/ops"
 	"postraft/proxy"
 )
@@ -45,6 +46,7 @@ func newDirect(name string, write bool, passthrough string, logger *slog.Logger)
 // which must not be more than that: who may write there changes tables.
 func (d *direct) listen(paths []string, owner *user.User) error {
 	for _, path := range paths {
+		path = dict.Unbrace(path)
 		ln, err := ops.ListenUnix(path, 0o660)
 		if err != nil {
 			return configError("listen on %s: %v", path, err)

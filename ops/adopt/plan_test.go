@@ -265,6 +265,15 @@ postconf -MX proxywrite-local/unix`},
 			t.Errorf("\n%s\nwant\n%s", strings.Join(test.got, "\n"), test.want)
 		}
 	}
+	for dir, want := range map[string]string{
+		"/run/x y": " --run-dir {{/run/x y}}", "/run/{x}": " --run-dir {{/run/{x}}}", "/run/a,b": " --run-dir /run/a,b",
+		"/run/{x y": "", "/run/x}": "", "/run/x ": "", "/run/x\ny": "",
+	} {
+		got, err := StepsConfig{RunDir: dir}.runDirOption()
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%q: %q, %v, want %q", dir, got, err, want)
+		}
+	}
 	done := plan(t, Options{}, "virtual_alias_maps = hash:/v", "service x unix - - n - - x", "default proxymap_service_name = x")
 	done.Settings.services = []service{{"x/unix", strings.Fields("x unix - - n - 1 postraft-proxymap")}, {"proxywrite/unix", strings.Fields("proxywrite unix - - n - 1 /usr/lib/postraft-proxymap")}}
 	if s, err := done.Steps(t.Context(), done.Shared(), StepsConfig{Approved: approveAll}); err != nil || len(s.FrontEnd) != 0 {

@@ -88,7 +88,9 @@ func (p *Plan) Steps(ctx context.Context, tables []*Table, c StepsConfig) (*Step
 	if err := e.steps(ctx, s, c); err != nil {
 		return nil, err
 	}
-	p.frontEnd(s, c)
+	if err := p.frontEnd(s, c); err != nil {
+		return nil, err
+	}
 	s.Check = e.check(tables, c)
 	return s, nil
 }
@@ -367,11 +369,11 @@ func overrideParam(place *Place) string {
 func onePart(value string) string { return strings.Join(dict.Words(value), ",") }
 
 // frontEnd puts the front end in the place of proxymap(8), which goes on under another name.
-func (p *Plan) frontEnd(s *Steps, c StepsConfig) {
+func (p *Plan) frontEnd(s *Steps, c StepsConfig) error {
 	const program = "postraft-proxymap"
-	option := ""
-	if c.RunDir != "" {
-		option = " --run-dir " + c.RunDir
+	option, err := c.runDirOption()
+	if err != nil {
+		return err
 	}
 	var back []string
 	for _, name := range []string{p.Settings.Value("proxymap_service_name"), p.Settings.Value("proxywrite_service_name")} {
@@ -403,4 +405,20 @@ func (p *Plan) frontEnd(s *Steps, c StepsConfig) {
 		s.FrontEnd = append(s.FrontEnd, c.postconf("-Me", Quote(fmt.Sprintf("%s/unix=%s %s%s -o passthrough_service=%s", name, strings.Join(fields, " "), program, option, local))))
 	}
 	s.Back = append(s.Back, back...)
+	return nil
+}
+
+// runDirOption is the front end's option in master.cf. Postfix parts words at white space that is not in braces, and takes
+// those around a whole word away. postconf takes a pair away when it writes, so there are two.
+func (c StepsConfig) runDirOption() (string, error) {
+	word := c.RunDir
+	switch {
+	case word == "":
+		return "", nil
+	case strings.TrimSpace(word) != word || strings.ContainsAny(word, "\r\n") || dict.Unbrace("{"+word+"}") != word:
+		return "", ops.Errorf(ops.Config, "master.cf cannot hold the directory %q", word).Advise("choose a run_dir without line breaks, white space at its ends and single braces")
+	case strings.ContainsAny(word, " \t{}"):
+		word = "{{" + word + "}}"
+	}
+	return " --run-dir " + word, nil
 }
