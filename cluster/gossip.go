@@ -211,7 +211,7 @@ func (n *Node) joinLoop() {
 			}
 			err := n.Join(n.ctx, missing)
 			if err != nil && alone && !warned {
-				n.logger.Warn("no member to join answers yet", "join", strings.Join(missing, ","), "err", err)
+				n.logger.Warn("no member to join answers yet: they have to run, be at this address and have the same secret", "join", strings.Join(missing, ","), "err", err)
 			}
 			warned = err != nil && alone
 		}

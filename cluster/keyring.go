@@ -144,7 +144,7 @@ func (n *Node) RemoveKey(ctx context.Context, key string, force bool) ([]Keyring
 		}
 		return ""
 	}); why != "" && !force {
-		return members, fmt.Errorf("%w: remove key %s: %s", ErrRefused, key, why)
+		return members, fmt.Errorf("%w: remove key %s: %s; what to write there is in: postraft keyring list", ErrRefused, key, why)
 	}
 	return n.orderKeys(ctx, keyringOrder{keyringRemove, key}), nil
 }

@@ -23,6 +23,9 @@ func ReadSecretFile(path string) (Secrets, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w; make one with: postraft keygen, and copy it to every node", err)
 	}
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("%w; the agent's user has to read it: run the agent as that user, or: chgrp postraft %s && chmod 640 %s", err, path, path)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -149,7 +149,7 @@ func TestAgent_Refused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	c.failed(run("--secret-file", secret, "--bind", taken.Addr().String()), exitConfig, []string{"address already in use"})
+	c.failed(run("--secret-file", secret, "--bind", taken.Addr().String()), exitConfig, []string{"address already in use", "postraft status tells", "--bind"})
 	c.failed(run("--secret-file", secret, "--postfix-config", "/nonexistent"), exitConfig, []string{"/nonexistent"})
 	c.failed(run("--voters", "x"), exitUsage, []string{"--voters", "want a number"})
 	n := startAgent(t)

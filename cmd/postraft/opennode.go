@@ -33,6 +33,8 @@ func (g *agent) openNode(ctx context.Context) (err error) {
 		switch {
 		case err == nil:
 			return nil
+		case errors.Is(err, syscall.EADDRINUSE):
+			return configError("%v", err).Advise("is another agent running here? postraft status tells; else choose other ports with --bind and --gossip")
 		case !diskFails(err):
 			return configError("%v", err)
 		case try%diskRetrySpeak == 0:

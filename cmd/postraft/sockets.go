@@ -119,7 +119,8 @@ func makeRunDir(dir string) error {
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if owner := int(stat.Uid); ok && owner != 0 && owner != os.Geteuid() {
-		return configError("the run directory %s belongs to user %d, not to root or to the user of the agent", dir, owner)
+		return configError("the run directory %s belongs to user %d, not to root or to the user of the agent", dir, owner).
+			Advise("run the agent as its owner, as in: runuser -u postraft -- postraft agent; or choose another with --run-dir")
 	}
 	return nil
 }
