@@ -143,6 +143,8 @@ func (a *app) withFile(name string, f func(in io.Reader, size int64) error) erro
 	size := int64(-1)
 	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
 		size = info.Size()
+	} else if err == nil && info.IsDir() {
+		return ops.Errorf(ops.BadData, "%s is a directory", name)
 	}
 	return f(file, size)
 }

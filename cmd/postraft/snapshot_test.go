@@ -60,6 +60,9 @@ func TestSnapshot_Commands(t *testing.T) {
 	}
 	n.fails(exitData, []string{"nosuch"}, "snapshot", "restore", file, "--table", "nosuch")
 	n.fails(exitUsage, []string{"the table a is named twice", "name it once"}, "snapshot", "restore", file, "--table", "a", "--table", "b", "--table", "a")
+	for _, args := range [][]string{{"table", "import", "a", dir}, {"table", "diff", "a", dir}, {"snapshot", "inspect", dir}} {
+		n.fails(exitData, []string{dir + " is a directory\n"}, args...)
+	}
 	n.fails(exitData, []string{"/nonexistent"}, "snapshot", "inspect", "/nonexistent")
 	n.fails(exitData, []string{"/nonexistent"}, "snapshot", "save", "/nonexistent/file")
 	if out := n.ok("get", "a", "k"); out != "new\n" {

@@ -43,7 +43,8 @@ func (a *app) load(file string, opts dict.SourceOptions) (*dict.Source, error) {
 	}
 	if badText != nil {
 		e := ops.Errorf(ops.BadData, "%s: %v", name, badText)
-		if !opts.Lenient {
+		var lines *dict.SourceError
+		if errors.As(badText, &lines) && !opts.Lenient {
 			return nil, e.Advise("nothing was changed; mend the text, or take --lenient for postmap's rules")
 		}
 		return nil, e

@@ -176,6 +176,11 @@ func TestTable_Commands(t *testing.T) {
 		if r.code != 0 || !regexp.MustCompile(`(?s)put +import +n1 +- +1\n.*put +command +n1 +1 +2\n.*delete +command +n1 +2 +-\n`).MatchString(r.out) {
 			t.Errorf("history: %+v", r)
 		}
+		if out := n.ok("history", "w", "other"); !strings.HasPrefix(out, "INDEX") {
+			t.Errorf("history of a key without one: %q", out)
+		}
+		n.fails(exitNotFound, []string{"there is no table nosuch"}, "history", "nosuch", "k")
+		n.fails(exitNotFound, []string{"there is no table nosuch"}, "--json", "history", "nosuch", "k")
 		if out := n.ok("table", "restore", "w", "--at-version", fmt.Sprint(info.Version)); !regexp.MustCompile(`^w: as at index \d+, in place of version \d+: 1 added, 0 changed, 0 removed, 0 unchanged\n$`).MatchString(out) {
 			t.Errorf("restore: %q", out)
 		}

@@ -87,6 +87,11 @@ func (a *app) historyCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if len(list.Events) == 0 { // a table that was dropped may have a history
+				if _, err := a.client().Table(ctx, args[0]); err != nil {
+					return err
+				}
+			}
 			if a.json {
 				shown := struct {
 					Table  string      `json:"table"`
