@@ -19,6 +19,7 @@ import (
 	"postraft/cluster/trust"
 	"postraft/dict"
 	"postraft/ops"
+	"postraft/ops/adopt"
 )
 
 const (
@@ -218,19 +219,20 @@ func (d *dev) fill(ctx context.Context) error {
 }
 
 func (d *dev) cheatSheet(took time.Duration) {
-	program, n1, n2 := d.nodes[0].program, d.nodes[0], d.nodes[min(1, len(d.nodes)-1)]
+	n1, n2 := d.nodes[0], d.nodes[min(1, len(d.nodes)-1)]
+	on := func(n *devNode) string { return adopt.Quote(n.program) + " --run-dir " + adopt.Quote(n.runDir) }
 	fmt.Fprintf(d.app.out, `%d nodes are up after %v, with a sample table %s. Files: %s
 
-  alias pr='%s --run-dir %s'
+  alias pr=%s
   pr status
   pr members
   pr get %s info@example.com
   pr put %s hans@example.com hans@example.org
-  %s --run-dir %s list %s
+  %s list %s
   pr table export %s
   curl -s http://%s/metrics            # and http://%s/ in a browser
 
-`, len(d.nodes), took.Round(10*time.Millisecond), devTable, d.dir, program, n1.runDir, devTable, devTable, program, n2.runDir, devTable, devTable, n1.http, n1.http)
+`, len(d.nodes), took.Round(10*time.Millisecond), devTable, d.dir, adopt.Quote(on(n1)), devTable, devTable, on(n2), devTable, devTable, n1.http, n1.http)
 	for _, n := range d.nodes {
 		fmt.Fprintf(d.app.out, "  %s  pid %d  %s/{admin.sock,proxymap,proxywrite}  http://%s/  log %s\n", n.name, n.pid(), n.runDir, n.http, n.logFile)
 	}

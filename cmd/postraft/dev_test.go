@@ -92,7 +92,7 @@ func TestDev_Cluster(t *testing.T) {
 		at(i).fails(exitNoAgent, nil, "status")
 	}
 	out := c.out.String()
-	for _, want := range []string{"3 nodes are up after", "pr get virtual_alias info@example.com", "Ctrl-C ends all"} {
+	for _, want := range []string{"3 nodes are up after", " --run-dir '" + at(2).runDir + "' list virtual_alias\n", "pr get virtual_alias info@example.com", "Ctrl-C ends all"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("dev did not say %q:\n%s", want, out)
 		}

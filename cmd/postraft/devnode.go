@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"postraft/ops/adopt"
 )
 
 // childPatience is how long a child may take to end before it is killed.
@@ -115,7 +117,11 @@ func (n *devNode) lastLine() string {
 }
 
 func (n *devNode) commandLine() string {
-	return n.program + " " + strings.Join(n.args, " ")
+	words := []string{adopt.Quote(n.program)}
+	for _, arg := range n.args {
+		words = append(words, adopt.Quote(arg))
+	}
+	return strings.Join(words, " ")
 }
 
 func (n *devNode) terminate() {
