@@ -183,26 +183,29 @@ func (n *Node) importNew(ctx context.Context, name string, opts ImportOptions, e
 		return s.add(block)
 	}
 	result.Added, err = packed.Pack(entries, emit)
-	if s == nil {
-		return first.Table(), ImportResult{}, badSource(err)
-	}
-	if sendErr := s.end(); sendErr != nil {
-		err = sendErr
-	} else {
-		err = badSource(err)
+	err = badSource(err)
+	if s != nil {
+		if sendErr := s.end(); sendErr != nil {
+			err = sendErr
+		}
 	}
 	switch {
-	case err != nil:
-	case ctx.Err() != nil: // entries may have broken off
+	case ctx.Err() != nil: // entries may have broken off: half of them must not become the table
 		err = context.Cause(ctx)
-	case exists && table.Settings.MaxEntries > 0 && int64(result.Added) > table.Settings.MaxEntries:
+	case err == nil && s != nil && exists && table.Settings.MaxEntries > 0 && int64(result.Added) > table.Settings.MaxEntries:
 		err = tooMany(result.Added, table.Settings)
 	}
-	if err != nil {
+	switch {
+	case s == nil && err != nil:
+		return nil, ImportResult{}, err
+	case s == nil:
+		return first.Table(), ImportResult{}, nil
+	case err != nil:
 		n.abort([]fsm.ID{s.id})
 		return nil, ImportResult{}, err
 	}
-	r, err := n.commitStages(ctx, name, []fsm.ID{s.id}, opts.Way, fsm.StageCommit{IDs: []fsm.ID{s.id}, Merge: opts.Merge})
+	ids := []fsm.ID{s.id}
+	r, err := n.commitStages(ctx, name, ids, opts.Way, fsm.StageCommit{IDs: ids, Merge: opts.Merge})
 	result.Version, result.Was = r.Index, r.Was
 	return nil, result, err
 }
