@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -198,7 +199,8 @@ func TestNode_DoubtfulTail(t *testing.T) {
 }
 
 // TestNode_JoinAndLeave ensures that a node joins a running cluster, answers RETRY until it has caught up,
-// becomes a voter, takes part, and leaves; and that a rebuilt host replaces the server of its name.
+// becomes a voter, takes part, and leaves; that a rebuilt host replaces the server of its name; and that a node that has
+// left does not start with what it had.
 func TestNode_JoinAndLeave(t *testing.T) {
 	c := clustertest.New(t, 3)
 	c.Leader().Create("t")
@@ -250,6 +252,17 @@ func TestNode_JoinAndLeave(t *testing.T) {
 	}
 	c.Eventually("the former leader is no server", voters(3))
 	n4.Put("t", "k5", "v")
+	leader.Kill()
+	if err := leader.TryStart(); err == nil || !errors.Is(err, cluster.ErrRefused) || !strings.Contains(err.Error(), "--reset") {
+		t.Fatalf("a node that has left starts with its old tables: %v", err)
+	}
+	if err := cluster.Discard(leader.Config.DataDir, "to join again"); err != nil {
+		t.Fatal(err)
+	}
+	leader.Config.Join = []string{n4.Config.Gossip}
+	leader.Start()
+	leader.WaitReady()
+	leader.Want("t", "k5", "v")
 	c.Agree()
 }
 

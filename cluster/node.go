@@ -120,6 +120,9 @@ func (n *Node) start() error {
 	if err := n.discard(); err != nil {
 		return err
 	}
+	if err := n.checkLeft(); err != nil {
+		return err
+	}
 	hlog := raftLogger(n.logger)
 	var err error
 	if n.stores, err = store.Open(n.cfg.DataDir, store.Options{Kind: n.cfg.LogStore, FS: n.cfg.LogFS}, hlog, n.logger); err != nil {

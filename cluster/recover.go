@@ -124,8 +124,10 @@ func (r *Recovery) Run() ([]fsm.TableInfo, error) {
 	if err := r.stores.Watermark.Raise(machine.State().Index); err != nil {
 		return nil, err
 	}
-	if err := os.Remove(filepath.Join(r.dir, "peers")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("forget the other members: %w", err)
+	for _, file := range []string{"peers", leftMark} {
+		if err := os.Remove(filepath.Join(r.dir, file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("forget the other members: %w", err)
+		}
 	}
 	if err := store.WriteFile(filepath.Join(r.dir, "ready"), []byte("1\n")); err != nil {
 		return nil, fmt.Errorf("mark the node as ready: %w", err)

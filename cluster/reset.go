@@ -18,6 +18,7 @@ var ErrRestart = errors.New("node has to start again")
 const (
 	discardMark = "discard" // what the node has is to be discarded at the next start
 	rejoinMark  = "rejoin"  // what the node had was discarded: it waits for its cluster and forms no other one
+	leftMark    = "left"    // the node has left: its tables stay as they were, and nobody must take them for those of the cluster
 	discarded   = "discarded"
 )
 
@@ -57,7 +58,7 @@ func (n *Node) discard() error {
 	if err := store.WriteFile(n.path(rejoinMark), reason); err != nil {
 		return fmt.Errorf("discard data: %w", err)
 	}
-	for _, file := range []string{"ready", "applied", "pledge", "snapshots", "wal", "stable.db", "id"} { // the id last
+	for _, file := range []string{leftMark, "ready", "applied", "pledge", "snapshots", "wal", "stable.db", "id"} { // the id last
 		if err := os.Rename(n.path(file), filepath.Join(n.path(discarded), file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("discard data: %w", err)
 		}
@@ -66,6 +67,17 @@ func (n *Node) discard() error {
 		return fmt.Errorf("discard data: %w", err)
 	}
 	return nil
+}
+
+// checkLeft returns an ErrRefused if the node has left its cluster: it would answer lookups with tables that no change
+// reaches any more.
+func (n *Node) checkLeft() error {
+	if _, err := os.Stat(n.path(leftMark)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: it has left its cluster, and what is in %s stays behind; to join again, start it once with: postraft agent --reset", ErrRefused, n.cfg.DataDir)
 }
 
 // rejoins reports whether this node waits for the cluster that it was a member of.

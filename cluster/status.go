@@ -15,6 +15,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"postraft/cluster/store"
 	"postraft/dict"
 	"postraft/fsm"
 )
@@ -285,6 +286,9 @@ func (n *Node) Leave(ctx context.Context) error {
 	if err := n.leave(ctx); err != nil {
 		n.leaving.Store(false)
 		return fmt.Errorf("leave: %w", err)
+	}
+	if err := store.WriteFile(n.path(leftMark), []byte(time.Now().UTC().Format(time.RFC3339)+"\n")); err != nil {
+		n.logger.Error("do not start this node again with its data: it has left, and cannot mark them", "err", err)
 	}
 	if err := n.gossip.Leave(time.Second); err != nil {
 		n.logger.Warn("leaving not confirmed by gossip", "err", err)

@@ -94,7 +94,7 @@ func (a *app) leaveCmd() *cobra.Command {
 		Use:   "leave",
 		Short: "End the membership of the node on this host for good",
 		Long: `Ends the membership of the node on this host: leadership is handed over, its vote and membership end, and then
-its agent stops. To stop a node for a while, stop its agent: it stays a member.`,
+its agent stops. It starts only with --reset again. To stop a node for a while, stop its agent: it stays a member.`,
 		Args: want(0, 0),
 		RunE: action(func(ctx context.Context, _ []string) error {
 			c := a.client()
