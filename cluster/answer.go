@@ -23,16 +23,17 @@ type statusQuestion struct {
 
 // peerStatus is what a node tells another one.
 type peerStatus struct {
-	ID           string `json:"id"`
-	Formed       bool   `json:"formed"`
-	Leaving      bool   `json:"leaving,omitempty"`
-	AppliedIndex uint64 `json:"applied_index"`
-	LastLogIndex uint64 `json:"last_log_index,omitempty"`
-	Version      string `json:"version,omitempty"`
-	Level        int    `json:"level,omitempty"`    // of commands; a node that does not know of levels is of the first
-	Common       int    `json:"common,omitempty"`   // of a leader: what surely all servers of the cluster can carry out
-	Received     uint64 `json:"received,omitempty"` // bytes of snapshots, its own too
-	Disk         string `json:"disk,omitempty"`     // why the node cannot write
+	ID           string   `json:"id"`
+	Formed       bool     `json:"formed"`
+	Leaving      bool     `json:"leaving,omitempty"`
+	AppliedIndex uint64   `json:"applied_index"`
+	LastLogIndex uint64   `json:"last_log_index,omitempty"`
+	Version      string   `json:"version,omitempty"`
+	Level        int      `json:"level,omitempty"`    // of commands; a node that does not know of levels is of the first
+	Common       int      `json:"common,omitempty"`   // of a leader: what surely all servers of the cluster can carry out
+	Servers      []string `json:"servers,omitempty"`  // of a leader: the ids of the servers, once that is committed
+	Received     uint64   `json:"received,omitempty"` // bytes of snapshots, its own too
+	Disk         string   `json:"disk,omitempty"`     // why the node cannot write
 
 	Life   string        `json:"life,omitempty"` // random, of the running process
 	Uptime time.Duration `json:"uptime,omitempty"`
@@ -44,6 +45,11 @@ func (n *Node) peerStatus() peerStatus {
 	s.LastLogIndex = max(s.LastLogIndex, s.AppliedIndex) // a snapshot leaves the log empty
 	if n.leadFrom.Load() != nil {
 		s.Common = n.commonLevel()
+		if config := n.raft.GetConfiguration(); config.Index() <= n.raft.CommitIndex() {
+			for _, server := range config.Configuration().Servers {
+				s.Servers = append(s.Servers, string(server.ID))
+			}
+		}
 	}
 	if err := n.diskError(); err != nil {
 		s.Disk = err.Error()

@@ -3,13 +3,20 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
 // watchName ends this node when another live agent has its name or its very identity: the one that came later
-// goes, and says why. Gossip calls a killed agent alive for some seconds, so the other one has to answer.
+// goes, and says why. Gossip calls a killed agent alive for some seconds, so the other one has to answer. It also ends
+// a node that was removed from its cluster while it was away.
 func (n *Node) watchName() {
 	for n.ctx.Err() == nil {
+		if err := n.removed(); err != nil {
+			n.markLeft()
+			n.fail(err)
+			return
+		}
 		for id, m := range n.alive() {
 			if id == n.id || nameOf(id) != n.cfg.Name {
 				continue
@@ -29,6 +36,25 @@ func (n *Node) watchName() {
 		case <-n.ctx.Done():
 		}
 	}
+}
+
+// removed returns an ErrRefused if a leader among the servers that this node knows says that it is none any more. No
+// change reaches its tables then. A leader of another cluster has no say.
+func (n *Node) removed() error {
+	if _, leader := n.raft.LeaderWithID(); leader != "" || !n.formed() || n.leaving.Load() {
+		return nil
+	}
+	servers := n.serverAddresses()
+	for id, m := range n.alive() {
+		if _, known := servers[id]; !known || id == n.id {
+			continue
+		}
+		status, err := n.statusOf(n.ctx, id, m.meta.Address)
+		if err == nil && len(status.Servers) > 0 && !slices.Contains(status.Servers, n.id) {
+			return fmt.Errorf("%w: it was removed from its cluster, as the leader %s says; to join again, start it once with: postraft agent --reset", ErrRefused, nameOf(id))
+		}
+	}
+	return nil
 }
 
 // expelled reports whether the newest configuration that this node knows has the other server of its name and

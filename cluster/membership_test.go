@@ -188,7 +188,8 @@ func TestNode_TwentyAgents(t *testing.T) {
 	}
 }
 
-// TestNode_RemoveKilled ensures that a node that was killed is known to be gone, and can be removed, at once.
+// TestNode_RemoveKilled ensures that a node that was killed is known to be gone, and can be removed, at once, and that
+// it ends for good should it come back.
 func TestNode_RemoveKilled(t *testing.T) {
 	c := clustertest.New(t, 4)
 	killed := c.Followers()[0]
@@ -215,4 +216,19 @@ func TestNode_RemoveKilled(t *testing.T) {
 	if err := c.Leader().Remove(context.Background(), c.Followers()[0].Config.Name); !errors.Is(err, cluster.ErrRefused) {
 		t.Errorf("a live node: %v", err)
 	}
+	killed.Config.Join = []string{c.Leader().Config.Gossip}
+	killed.Start() // it knows nothing of that yet
+	select {
+	case <-killed.Done():
+		if err := killed.Err(); !errors.Is(err, cluster.ErrRefused) || !strings.Contains(err.Error(), "was removed") {
+			t.Errorf("a node that was removed ends with %v", err)
+		}
+	case <-time.After(clustertest.Patience):
+		t.Fatal("a node that was removed goes on with its old tables")
+	}
+	killed.Kill()
+	if err := killed.TryStart(); !errors.Is(err, cluster.ErrRefused) {
+		t.Errorf("it starts again: %v", err)
+	}
+	c.Agree()
 }

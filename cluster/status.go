@@ -15,7 +15,6 @@ import (
 
 	"github.com/hashicorp/raft"
 
-	"postraft/cluster/store"
 	"postraft/dict"
 	"postraft/fsm"
 )
@@ -287,9 +286,7 @@ func (n *Node) Leave(ctx context.Context) error {
 		n.leaving.Store(false)
 		return fmt.Errorf("leave: %w", err)
 	}
-	if err := store.WriteFile(n.path(leftMark), []byte(time.Now().UTC().Format(time.RFC3339)+"\n")); err != nil {
-		n.logger.Error("do not start this node again with its data: it has left, and cannot mark them", "err", err)
-	}
+	n.markLeft()
 	if err := n.gossip.Leave(time.Second); err != nil {
 		n.logger.Warn("leaving not confirmed by gossip", "err", err)
 	}
