@@ -13,9 +13,10 @@ import (
 const (
 	// successionStep is how long each voter leaves the election to those before it, so that votes are not split: longer
 	// than an election takes.
-	successionStep = 150 * time.Millisecond
+	successionStep = 400 * time.Millisecond
 
-	successionTimeout = time.Second
+	successionTimeout = 2 * time.Second
+	successionAgain   = 10 * time.Millisecond
 )
 
 // sessionEnded is told of each connection that has ended, and who was at its other end.
@@ -55,26 +56,43 @@ func (n *Node) watchLeader() {
 func (n *Node) succeed() {
 	ctx, cancel := context.WithTimeout(n.ctx, successionTimeout)
 	defer cancel()
+	term := n.raft.CurrentTerm() // first: who has voted in another one knows of no leader
 	leader, address, _ := n.leaderWatch()
 	voters := n.voters()
 	if leader == "" || leader == n.id || !slices.Contains(voters, n.id) {
 		return
 	}
-	s, err := n.port.dial(ctx, address, nodeProtocol)
-	if err == nil {
-		s.Close()
-	}
-	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return
+	for {
+		s, err := n.port.dial(ctx, address, nodeProtocol)
+		if err == nil {
+			s.Close()
+			return
+		}
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			break
+		}
+		select { // a process that ends may close its connections before it ceases to listen
+		case <-time.After(successionAgain):
+		case <-ctx.Done():
+			return
+		}
 	}
 	rank := slices.Index(slices.DeleteFunc(voters, func(id string) bool { return id == leader }), n.id)
-	select {
-	case <-time.After(time.Duration(rank) * successionStep):
-	case <-ctx.Done():
-		return
-	}
-	if _, now := n.raft.LeaderWithID(); now != "" && string(now) != leader || n.raft.State() != raft.Follower {
-		return
+	patience := time.Duration(rank) * successionStep
+	for {
+		select {
+		case <-time.After(patience):
+		case <-ctx.Done():
+			return
+		}
+		if _, now := n.raft.LeaderWithID(); now != "" && string(now) != leader || n.raft.State() != raft.Follower {
+			return
+		}
+		now := n.raft.CurrentTerm()
+		if now == term {
+			break
+		}
+		term, patience = now, successionStep // another voter has called one; a leader that it makes must not be deposed
 	}
 	n.logger.Info("the leader's process has ended: calling an election", "leader", nameOf(leader))
 	request := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.id), Addr: []byte(n.port.address)}}
