@@ -77,7 +77,9 @@ fuzz:
 	  done; \
 	done
 
-install: build
+# Where there is no go, as behind sudo on many systems, what "make build" has made is installed.
+install: $(if $(shell command -v $(GO) 2>/dev/null),build)
+	@test -x bin/postraft && test -x bin/postraft-proxymap || { echo 'bin/postraft is missing and there is no $(GO) here: run "make build" first, as a user who has it' >&2; exit 1; }
 	install -d $(SBINDIR) $(MANDIR)/man1 $(MANDIR)/man5 $(MANDIR)/man7 $(MANDIR)/man8 $(UNITDIR) $(USERSDIR) $(DOCDIR) $(SHAREDIR)/grafana $(SHAREDIR)/prometheus
 	install -m 755 bin/postraft bin/postraft-proxymap $(SBINDIR)
 	install -m 644 ops/dist/man/*.1 $(MANDIR)/man1
