@@ -9,14 +9,17 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"postraft/proxy/handoff"
 	"postraft/proxy/master"
 )
 
-// acceptPause follows an accept that failed.
-const acceptPause = 100 * time.Millisecond
+const (
+	acceptPause   = 100 * time.Millisecond // after an accept that failed
+	complainEvery = 10 * time.Second       // while it goes on failing
+)
 
 // A service is one process of a master.cf line.
 type service struct {
@@ -90,6 +93,7 @@ func (s *service) run() error {
 
 // accept takes connections until the listener is closed.
 func (s *service) accept(ctx context.Context, l *master.Listener, front *handoff.FrontEnd) {
+	var said time.Time
 	for {
 		fd, err := l.Accept()
 		switch {
@@ -99,7 +103,14 @@ func (s *service) accept(ctx context.Context, l *master.Listener, front *handoff
 			front.Take(fd)
 			continue
 		}
-		s.log.Warn("connection not accepted", "err", err)
+		if time.Since(said) >= complainEvery {
+			what := "connection not accepted"
+			if errors.Is(err, syscall.EMFILE) {
+				what = "connection not accepted: raise the limit of open files of Postfix's master(8) (LimitNOFILE= in its unit, ulimit -n)"
+			}
+			s.log.Warn(what, "err", err)
+			said = time.Now()
+		}
 		select {
 		case <-ctx.Done():
 			return
