@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,8 +19,10 @@ type frontLink struct {
 	*link
 	hello Hello
 	page  *page // nil: connections end with this link
+	room  *room // of the agent, for all links
 	log   *slog.Logger
 	out   *outbox
+	said  time.Time // that a connection was not taken over; run's alone
 
 	mu     sync.Mutex // guards what follows
 	dials  map[uint64]chan dialed
@@ -32,8 +35,8 @@ type dialed struct {
 	err  error
 }
 
-func newFrontLink(l *link, hello Hello, page *page, log *slog.Logger) *frontLink {
-	f := &frontLink{link: l, hello: hello, page: page, out: newOutbox(l), dials: map[uint64]chan dialed{}}
+func newFrontLink(l *link, hello Hello, page *page, room *room, log *slog.Logger) *frontLink {
+	f := &frontLink{link: l, hello: hello, page: page, room: room, out: newOutbox(l), dials: map[uint64]chan dialed{}}
 	f.log = slog.New(&tee{log.Handler(), f.out, nil})
 	return f
 }
@@ -67,15 +70,19 @@ func (f *frontLink) run(ctx context.Context, session Session) error {
 			if err == nil && len(places) == cap(places) {
 				err = fmt.Errorf("too many: the limit is %d", cap(places))
 			}
-			if err != nil {
+			if err == nil {
+				err = f.room.take()
+			}
+			if err != nil { // the client asks again after a second, and the others are served
 				closeFD(fd)
-				f.log.Warn("connection not taken over", "err", err)
+				f.complain(err)
 				f.out.post(message{Kind: kindDone, ID: m.ID})
 				continue
 			}
 			places <- struct{}{}
 			conns.Go(func() {
 				defer func() { <-places }()
+				defer f.room.give()
 				f.out.post(f.serve(connCtx, session, fd, m))
 			})
 		case kindPing:
@@ -86,6 +93,14 @@ func (f *frontLink) run(ctx context.Context, session Session) error {
 		default:
 			closeFD(fd)
 		}
+	}
+}
+
+// complain tells why a connection was not taken over, unless that was told lately.
+func (f *frontLink) complain(err error) {
+	if time.Since(f.said) >= complainEvery {
+		f.log.Warn("connection not taken over: its client asks again each second", "err", err)
+		f.said = time.Now()
 	}
 }
 

@@ -129,7 +129,7 @@ func FuzzFrontMessages(f *testing.F) {
 			}
 			unix.Close(fd)
 		}
-		front := newFrontLink(in, testHello, p, slog.New(slog.DiscardHandler))
+		front := newFrontLink(in, testHello, p, &room{most: 10}, slog.New(slog.DiscardHandler))
 		front.run(t.Context(), service(t, answers{name: "agent"}))
 		p.close()
 	})

@@ -118,9 +118,8 @@ func (l *link) send(m message, fd int) error {
 	return nil
 }
 
-var errNoneFree = errors.New("a connection was lost on the way, with the limit of open files reached or more than one at a time; raise the limit (LimitNOFILE= under systemd)")
-
-// receive returns the next message and the descriptor beside it, or -1; the caller owns the descriptor.
+// receive returns the next message and the descriptor beside it, or -1 if there is none, or if this process has too many
+// to take it; the caller owns the descriptor.
 func (l *link) receive() (m message, fd int, err error) {
 	n, oobn, flags, _, err := l.conn.ReadMsgUnix(l.packet, l.oob)
 	fd = -1
@@ -131,10 +130,8 @@ func (l *link) receive() (m message, fd int, err error) {
 	case err != nil:
 	case n == 0:
 		err = io.EOF
-	case flags&unix.MSG_TRUNC != 0:
+	case flags&unix.MSG_TRUNC != 0: // MSG_CTRUNC: the kernel has found no place for the descriptor, the message is whole
 		err = errors.New("packet longer than agreed")
-	case flags&unix.MSG_CTRUNC != 0: // the room for descriptors is that of the few that a message may have
-		err = errNoneFree
 	default:
 		err = json.Unmarshal(l.packet[:n], &m)
 	}
@@ -177,7 +174,7 @@ func closeFD(fd int) {
 	}
 }
 
-var errNoDescriptor = errors.New("no descriptor came with the message")
+var errNoDescriptor = errors.New("no descriptor came with the message: the limit of open files may be reached (LimitNOFILE= in the unit, ulimit -n)")
 
 // connOf makes a net.Conn of a descriptor, which it consumes in any case.
 func connOf(fd int) (net.Conn, error) {

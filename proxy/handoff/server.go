@@ -58,6 +58,7 @@ type Server struct {
 	ln    *net.UnixListener
 	links sync.WaitGroup
 	slots chan struct{}
+	room  room
 	said  map[string]time.Time // complaints, and when
 
 	aliasing sync.Mutex // guards what follows
@@ -85,7 +86,13 @@ func Listen(cfg Config) (*Server, error) {
 		ln.Close()
 		return nil, fmt.Errorf("listen for front ends: %w", err)
 	}
-	return &Server{cfg: cfg, ln: ln, slots: make(chan struct{}, maxLinks)}, nil
+	s := &Server{cfg: cfg, ln: ln, slots: make(chan struct{}, maxLinks)}
+	s.room.most, err = mostConns()
+	if err != nil {
+		ln.Close()
+		return nil, fmt.Errorf("listen for front ends: %w", err)
+	}
+	return s, nil
 }
 
 // Serve takes links until ctx ends, then finishes: front ends are told, requests at hand are answered,
@@ -199,7 +206,7 @@ func (s *Server) welcome(l *link) (*frontLink, Session, error) {
 	if err != nil {
 		return refuse(err)
 	}
-	front := newFrontLink(l, hello, page, s.cfg.Logger)
+	front := newFrontLink(l, hello, page, &s.room, s.cfg.Logger)
 	session, err := s.cfg.Open(hello, front)
 	if err != nil {
 		page.close()
@@ -250,10 +257,13 @@ func readHello(l *link, log *slog.Logger) (Hello, *page, error) {
 // oldest version.
 func sharedPage(hello message, fd int, log *slog.Logger) *page {
 	defer closeFD(fd)
-	if hello.Newest < version || fd < 0 {
+	if hello.Newest < version {
 		return nil
 	}
-	p, err := openPage(fd)
+	p, err := (*page)(nil), errNoDescriptor
+	if fd >= 0 {
+		p, err = openPage(fd)
+	}
 	if err != nil {
 		log.Warn("connections of this front end will end with the agent", "pid", hello.Hello.PID, "err", err)
 	}
