@@ -9,6 +9,7 @@ import (
 	"iter"
 	"log/slog"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -35,6 +36,17 @@ type FileWatch struct {
 
 	Poll    time.Duration // how often the file is looked at; 0 is a second
 	Timeout time.Duration // of an import; 0 is ten minutes
+
+	problem atomic.Pointer[string]
+}
+
+// Problem says why the file, as it is now, is not in the table; it is empty when all is well. It may be called from any
+// goroutine.
+func (w *FileWatch) Problem() string {
+	if p := w.problem.Load(); p != nil {
+		return *p
+	}
+	return ""
 }
 
 // fileVersion tells whether a file is another one than before.
@@ -57,12 +69,11 @@ func (w *FileWatch) Run(ctx context.Context) {
 	}
 	var done, before fileVersion
 	var again time.Time // when a failed import of done is to be tried again; zero is never
-	said := ""
 	complain := func(err error) {
-		if err.Error() != said {
+		if text := err.Error(); text != w.Problem() {
 			w.Logger.Error("file not imported", "table", w.Table, "file", w.Path, "err", err)
+			w.problem.Store(&text)
 		}
-		said = err.Error()
 	}
 	wait := func() bool {
 		select {
@@ -92,7 +103,7 @@ func (w *FileWatch) Run(ctx context.Context) {
 		var e *Error
 		switch {
 		case err == nil:
-			said = ""
+			w.problem.Store(nil)
 			if result.Added+result.Changed+result.Removed > 0 {
 				w.Logger.Info("file imported", "table", w.Table, "file", w.Path, "added", result.Added, "changed", result.Changed, "removed", result.Removed)
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"sync/atomic"
 
 	"postraft/cluster"
 	"postraft/dict"
@@ -20,10 +21,11 @@ type operated struct {
 	node    *cluster.Node
 	aliases *inEffect // nil: none
 	mirrors []*ops.Mirror
+	watches *atomic.Pointer[[]*ops.FileWatch] // nil: none
 }
 
 // operated returns the agent as the operator's API wants it.
-func (g *agent) operated() operated { return operated{g.node, &g.aliases, g.mirrors} }
+func (g *agent) operated() operated { return operated{g.node, &g.aliases, g.mirrors, &g.watches} }
 
 func (o operated) mirrorStates() []ops.MirrorState {
 	states := make([]ops.MirrorState, 0, len(o.mirrors))
@@ -74,11 +76,15 @@ func tableInfos(tables []fsm.TableInfo) []ops.TableInfo {
 
 func (o operated) Status() ops.Status {
 	s := o.node.Status()
+	warnings := list(s.Warnings)
+	if o.watches != nil {
+		warnings = append(warnings, watchWarnings(o.watches.Load())...)
+	}
 	return ops.Status{
 		Name: s.Name, ID: s.ID, Version: version, State: s.State, Leader: s.Leader, Term: s.Term,
 		AppliedIndex: s.AppliedIndex, CommitIndex: s.CommitIndex, LastLogIndex: s.LastLogIndex,
 		Ready: s.Ready, NotReady: s.NotReady, Voters: list(s.Voters), Tables: tableInfos(s.Tables),
-		LastContact: s.LastContact.Seconds(), LastContactMS: s.Staleness.Milliseconds(), Address: s.Address, Gossip: s.Gossip, Warnings: list(s.Warnings),
+		LastContact: s.LastContact.Seconds(), LastContactMS: s.Staleness.Milliseconds(), Address: s.Address, Gossip: s.Gossip, Warnings: warnings,
 		Role: s.Role, TablesIndex: s.TablesIndex, Behind: s.Behind, VotersWanted: s.VotersWanted, Alive: list(s.Alive), Failed: list(s.Failed),
 		Aliases: o.aliases.list(), Mirrors: o.mirrorStates(),
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -82,7 +83,8 @@ type agent struct {
 	aliases inEffect
 	locals  *local.Set
 	mirrors []*ops.Mirror
-	web     *web // of all lives of the process; nil: off
+	watches atomic.Pointer[[]*ops.FileWatch] // nil before they run
+	web     *web                             // of all lives of the process; nil: off
 
 	tasks  sync.WaitGroup
 	failed chan error // why something that should run for ever ended

@@ -55,6 +55,7 @@ func digestOf(entries iter.Seq2[[]byte, []byte]) string { return packed.DigestOf
 // watchFiles starts what imports the files of the settings, until ctx ends.
 func (g *agent) watchFiles(ctx context.Context) {
 	limit, _ := percent(g.settings.watchMaxChange, false) // was checked
+	var watches []*ops.FileWatch
 	for _, word := range g.settings.watchFiles {
 		f, err := parseWatchFile(word)
 		if err != nil {
@@ -62,8 +63,23 @@ func (g *agent) watchFiles(ctx context.Context) {
 			continue
 		}
 		w := &ops.FileWatch{Table: f.table, Path: f.path, Import: ops.ImportOptions{Type: f.typ, MaxChange: limit}, To: g.operated(), Digest: digestOf, Logger: g.log}
+		watches = append(watches, w)
 		g.tasks.Go(func() { w.Run(ctx) })
 	}
+	g.watches.Store(&watches)
+}
+
+// watchWarnings says which files are not imported as they are.
+func watchWarnings(watches *[]*ops.FileWatch) (warnings []string) {
+	if watches == nil {
+		return nil
+	}
+	for _, w := range *watches {
+		if problem := w.Problem(); problem != "" {
+			warnings = append(warnings, fmt.Sprintf("watch_file: %s is not imported into table %s: %s", w.Path, w.Table, problem))
+		}
+	}
+	return warnings
 }
 
 func (a *app) watchFileCmd() *cobra.Command {

@@ -56,6 +56,19 @@ func TestAgent_WatchFile(t *testing.T) {
 	}
 	clustertest.Eventually(t, "the agent names the bad rule", func() error { return n.child.said("line 2: bad mask length") })
 	finds("networks", "192.0.2.1", "OK\n")
+	if out := n.ok("status"); !strings.Contains(out, "WARNING: watch_file: "+rules+" is not imported into table networks: line 2") {
+		t.Errorf("status: %s", out)
+	}
+	if err := os.WriteFile(rules, []byte("192.0.2.0/24 REJECT\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	finds("networks", "192.0.2.1", "REJECT\n")
+	clustertest.Eventually(t, "the status is free of it", func() error {
+		if out := n.ok("status"); strings.Contains(out, "WARNING") {
+			return fmt.Errorf("status: %s", out)
+		}
+		return nil
+	})
 	if out := n.ok("history", "virtual", "b"); !strings.Contains(out, "watch-file  n1    1       2\n") {
 		t.Errorf("history: %s", out)
 	}
