@@ -104,9 +104,9 @@ type ImportResult struct {
 // nothing differs nothing is written. It holds a packed copy of the entries while it works, unless the table is new or
 // empty. Entries that break off must end ctx before they stop.
 //
-// Of a table that is new or empty everything is staged while entries come: it goes out in chunks, invisible, and one more
-// entry puts it in place. Else a small difference travels as one conditional entry, and a large one is staged; or the
-// whole table is, where that is not much more, where the table has rules, or where others keep writing to it. A leader
+// Of a table that is new or empty everything is staged while entries come. Else a small difference travels as one
+// conditional entry. A large one is staged: it goes out in chunks, invisible, and one more entry puts it in place; or the
+// whole table does, where that is not much more, where the table has rules, or where others keep writing to it. A leader
 // that is lost meanwhile holds it up, and what was sent stays sent.
 func (n *Node) Import(ctx context.Context, name string, opts ImportOptions, entries iter.Seq2[[]byte, []byte]) (ImportResult, error) {
 	if opts.Type == "" {

@@ -19,7 +19,7 @@ var ErrRestart = errors.New("node has to start again")
 const (
 	discardMark = "discard" // what the node has is to be discarded at the next start
 	rejoinMark  = "rejoin"  // what the node had was discarded: it waits for its cluster and forms no other one
-	leftMark    = "left"    // the node has left or was removed: its tables stay as they were, and nobody must take them for those of the cluster
+	leftMark    = "left"    // the node has left or was removed: nobody must take its tables for those of the cluster
 	discarded   = "discarded"
 )
 
@@ -77,8 +77,8 @@ func (n *Node) markLeft() {
 	}
 }
 
-// checkLeft returns an ErrRefused if the node has left its cluster or was removed: it would answer lookups with tables that no change
-// reaches any more.
+// checkLeft returns an ErrRefused if the node has left its cluster or was removed: it would answer lookups with tables that
+// no change reaches any more.
 func (n *Node) checkLeft() error {
 	if _, err := os.Stat(n.path(leftMark)); errors.Is(err, fs.ErrNotExist) {
 		return nil
