@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
@@ -86,7 +87,7 @@ func Open(dir string, opts Options, logger hclog.Logger, events *slog.Logger) (s
 		return s, err
 	}
 	if s.Snapshots, err = raft.NewFileSnapshotStoreWithLogger(dir, retainSnapshots, logger.Named("snapshot")); err != nil {
-		return s, fmt.Errorf("open snapshots in %s: %w", dir, err)
+		return s, fmt.Errorf("open snapshots in %s: %w", dir, withErrno(err))
 	}
 	return s, nil
 }
@@ -119,6 +120,17 @@ func (s *Stores) openWAL(dir string, files types.VFS, logger hclog.Logger) error
 	s.Log.reopen, s.Log.closer = open, closer
 	s.closers = append(s.closers, s.Log.close)
 	return nil
+}
+
+// withErrno returns an error of the snapshot store, which keeps only the text of its causes, with the error of the disk that
+// it tells of: a node that finds its disk full waits for room.
+func withErrno(err error) error {
+	for _, errno := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO} {
+		if text, ok := strings.CutSuffix(err.Error(), errno.Error()); ok {
+			return fmt.Errorf("%s%w", text, errno)
+		}
+	}
+	return err
 }
 
 // Interrupt ends writes that wait for the disk, so that raft can end.

@@ -2,11 +2,13 @@ package store
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -178,4 +180,25 @@ func TestWriteFile(t *testing.T) {
 	if err := WriteFile(filepath.Join(path, "x"), nil); err == nil {
 		t.Error("a file below a file was written")
 	}
+}
+
+// TestOpen_FullDisk ensures that a disk on which no snapshot can be made is known by its error, though the library tells of
+// it in text only.
+func TestOpen_FullDisk(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m,nr_inodes=40"); err != nil {
+		t.Skipf("no file system of a small size: %v", err)
+	}
+	defer syscall.Unmount(dir, 0)
+	open(t, dir, Bolt).Close()
+	var err error
+	for i := 0; err == nil; i++ {
+		err = os.WriteFile(filepath.Join(dir, fmt.Sprint("filler", i)), nil, 0o600)
+	}
+	s, err := Open(dir, Options{Kind: Bolt}, hclog.NewNullLogger(), slog.New(slog.DiscardHandler))
+	s.Close()
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("a full disk: %v", err)
+	}
+	t.Log(err)
 }
