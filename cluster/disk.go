@@ -110,14 +110,5 @@ func (n *Node) repairAdvice(err error) error {
 // disk is so slow that it is to hand over, for which the followers have to catch up. Raft asks as it stores entries, so the
 // state is that in which it does so.
 func (n *Node) mayRunAhead() bool {
-	if n.raft.State() != raft.Leader || n.slow.Load() {
-		return false
-	}
-	voters := 0
-	for _, s := range n.raft.GetConfiguration().Configuration().Servers {
-		if s.Suffrage == raft.Voter {
-			voters++
-		}
-	}
-	return voters > 1
+	return n.raft.State() == raft.Leader && !n.slow.Load() && len(n.voters()) > 1
 }

@@ -92,34 +92,25 @@ func (d *Disk) setDamage(err error) {
 
 // do runs a write, again and again while the disk fails it. It returns an error when that is not one of the
 // disk's, and errClosed when the stores are closed meanwhile.
-func (d *Disk) do(what string, write func() error) error {
+func (d *Disk) do(what string, write func() error) error { return d.repeat(what, write, ofDisk) }
+
+// until is do for a write that nobody takes back: it is tried again whatever its error is.
+func (d *Disk) until(what string, write func() error) error {
+	return d.repeat(what, write, func(error) bool { return true })
+}
+
+func (d *Disk) repeat(what string, write func() error, again func(error) bool) error {
 	for pause := retryFirst; ; pause = min(2*pause, retryMost) {
 		done := d.begin()
 		err := write()
 		done()
-		if err == nil || !ofDisk(err) {
+		if err == nil || !again(err) {
 			d.recovered()
 			return err
 		}
 		d.fails(fmt.Errorf("%s in %s: %w", what, d.dir, err))
 		select {
 		case <-time.After(pause):
-		case <-d.ctx.Done():
-			return errClosed
-		}
-	}
-}
-
-// until runs a write again and again until it works. It returns errClosed when the stores are closed before.
-func (d *Disk) until(what string, write func() error) error {
-	for {
-		err := d.do(what, write)
-		if err == nil || errors.Is(err, errClosed) {
-			return err
-		}
-		d.fails(fmt.Errorf("%s in %s: %w", what, d.dir, err))
-		select {
-		case <-time.After(retryMost):
 		case <-d.ctx.Done():
 			return errClosed
 		}

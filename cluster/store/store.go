@@ -23,6 +23,7 @@ import (
 	"github.com/hashicorp/raft-wal/types"
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
 )
 
 // Kinds of log stores.
@@ -122,10 +123,13 @@ func (s *Stores) openWAL(dir string, files types.VFS, logger hclog.Logger) error
 	return nil
 }
 
-// withErrno returns an error of the snapshot store, which keeps only the text of its causes, with the error of the disk that
-// it tells of: a node that finds its disk full waits for room.
+// lastErrno is the last error number of Linux.
+const lastErrno = unix.EHWPOISON
+
+// withErrno returns an error of the snapshot store, which keeps only the text of its causes, with the error number that the
+// text ends with: a node that finds its disk full waits for room.
 func withErrno(err error) error {
-	for _, errno := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO} {
+	for errno := syscall.Errno(1); errno <= lastErrno; errno++ {
 		if text, ok := strings.CutSuffix(err.Error(), errno.Error()); ok {
 			return fmt.Errorf("%s%w", text, errno)
 		}
