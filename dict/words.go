@@ -26,25 +26,29 @@ func NextWord(list string) (word, rest string) {
 // Unbrace returns what is between the braces that enclose all of a word, without white space around it, and any other
 // word as it is. So a word of a list can hold separators.
 func Unbrace(word string) string {
-	if !strings.HasPrefix(word, "{") {
-		return word
-	}
-	depth := 0
-	for i := range len(word) {
-		switch word[i] {
-		case '{':
-			depth++
-		case '}':
-			depth--
-		}
-		if depth == 0 && i < len(word)-1 {
-			return word
-		}
-	}
-	if depth != 0 {
+	if n := Balanced(word); n == 0 || n < len(word) {
 		return word
 	}
 	return strings.Trim(word[1:len(word)-1], Separators[1:])
+}
+
+// Balanced returns the length of the text in braces at the start of s, braces included; 0 if there is none (balpar.c).
+func Balanced(s string) int {
+	if s == "" || s[0] != '{' {
+		return 0
+	}
+	depth := 0
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case '{':
+			depth++
+		case '}':
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		}
+	}
+	return 0
 }
 
 // Words returns all words of a list.

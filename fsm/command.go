@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -134,23 +135,33 @@ func AppendCommand(entry, command []byte) []byte {
 // ChangesWhole reports whether an encoded command makes, drops or replaces tables. Such a one goes into an entry of its
 // own: tables have versions by the index of the entry, and the one before it is to be one that can be restored.
 func ChangesWhole(command []byte) bool {
-	for rest := command; len(rest) > 0; {
-		num, typ, n := protowire.ConsumeTag(rest)
+	for num := range numbers(command) {
 		switch {
-		case n < 0:
-			return false
 		case num == 4, num == 5, num == 8:
 			return true
 		case num >= 3 && num != originNode && num != originWay:
 			return false
 		}
-		m := protowire.ConsumeFieldValue(num, typ, rest[n:])
-		if m < 0 {
-			return false
-		}
-		rest = rest[n+m:]
 	}
 	return false
+}
+
+// numbers yields the numbers of the fields of an encoded command, as far as they can be read, without reading more of each
+// than has to be passed over for the next.
+func numbers(command []byte) iter.Seq[protowire.Number] {
+	return func(yield func(protowire.Number) bool) {
+		for rest := command; len(rest) > 0; {
+			num, typ, n := protowire.ConsumeTag(rest)
+			if n < 0 || !yield(num) {
+				return
+			}
+			m := protowire.ConsumeFieldValue(num, typ, rest[n:])
+			if m < 0 {
+				return
+			}
+			rest = rest[n+m:]
+		}
+	}
 }
 
 // EncodeCommand appends the encoded command to dst.

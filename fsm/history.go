@@ -42,15 +42,15 @@ type History struct {
 // all. Where that is greater than after, some are missing.
 func (h *History) Since(table string, after uint64) (found []Record, begin uint64) {
 	h.mu.Lock()
-	runs, begin := h.runs, h.begin
-	h.mu.Unlock()
-	from, _ := slices.BinarySearchFunc(runs, after+1, func(r records, index uint64) int {
+	from, _ := slices.BinarySearchFunc(h.runs, after+1, func(r records, index uint64) int {
 		if r.last < index {
 			return -1
 		}
 		return 1
 	})
-	for _, run := range runs[from:] {
+	runs, begin := slices.Clone(h.runs[from:]), h.begin
+	h.mu.Unlock()
+	for _, run := range runs {
 		for r := range run.all {
 			if r.Table == table && r.Index > max(after, begin) {
 				found = append(found, r)
@@ -121,14 +121,8 @@ func (h *History) add(run records) {
 		h.bytes -= h.runs[drop].bytes
 		h.begin = h.runs[drop].last
 	}
-	if drop == 0 {
-		return
-	}
-	if drop > len(h.runs)/2 || cap(h.runs)-len(h.runs) < drop {
-		h.runs = slices.Clone(h.runs[drop:]) // readers may still have the slice
-	} else {
-		h.runs = h.runs[drop:]
-	}
+	clear(h.runs[:drop])
+	h.runs = h.runs[drop:]
 }
 
 // reset begins anew behind an index.

@@ -1,10 +1,6 @@
 package fsm
 
-import (
-	"google.golang.org/protobuf/encoding/protowire"
-
-	"postraft/dict"
-)
+import "postraft/dict"
 
 // Level says what commands this program can carry out: those of its level and of all lower ones. A node that meets
 // a command above its level in the log ends, so a leader takes none that a server of its cluster cannot carry out.
@@ -23,11 +19,7 @@ const (
 // CommandLevel returns the lowest level that can carry out an encoded command, apart from its Origin, which can be
 // taken away (WithoutOrigin). What cannot be read is above Level.
 func CommandLevel(command []byte) int {
-	for rest := command; len(rest) > 0; {
-		num, typ, n := protowire.ConsumeTag(rest)
-		if n < 0 {
-			return Level + 1
-		}
+	for num := range numbers(command) {
 		switch {
 		case num < 3, num == originNode, num == originWay:
 		case num != 4 && num != 6 && num != 8 && num <= 10:
@@ -35,11 +27,6 @@ func CommandLevel(command []byte) int {
 		default:
 			return decodedLevel(command)
 		}
-		m := protowire.ConsumeFieldValue(num, typ, rest[n:])
-		if m < 0 {
-			return Level + 1
-		}
-		rest = rest[n+m:]
 	}
 	return Level + 1 // without a body
 }

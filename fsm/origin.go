@@ -79,19 +79,10 @@ func (f field) way() (Way, error) {
 // HasOrigin reports whether an encoded command says where it comes from, for which all servers of a cluster must be
 // of OriginLevel.
 func HasOrigin(command []byte) bool {
-	for rest := command; len(rest) > 0; {
-		num, typ, n := protowire.ConsumeTag(rest)
-		if n < 0 || num == originNode {
-			return n > 0
-		}
+	for num := range numbers(command) {
 		if num >= 3 {
-			return false
+			return num == originNode
 		}
-		m := protowire.ConsumeFieldValue(num, typ, rest[n:])
-		if m < 0 {
-			return false
-		}
-		rest = rest[n+m:]
 	}
 	return false
 }

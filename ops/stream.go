@@ -33,35 +33,18 @@ func newStreamWriter(w io.Writer) *streamWriter {
 	return &streamWriter{w: bufio.NewWriterSize(w, 64<<10)}
 }
 
+// frame writes a frame in one piece, for there may be millions.
 func (s *streamWriter) frame(kind byte, parts ...[]byte) error {
 	s.count++
-	err := s.w.WriteByte(kind)
-	var head [binary.MaxVarintLen64]byte
+	b := append(s.w.AvailableBuffer(), kind)
 	for _, p := range parts {
-		s.w.Write(head[:binary.PutUvarint(head[:], uint64(len(p)))])
-		_, err = s.w.Write(p) // a bufio.Writer keeps its first error
+		b = append(binary.AppendUvarint(b, uint64(len(p))), p...)
 	}
-	return err
-}
-
-// entry writes a frameEntry: in one piece, for there may be millions.
-func (s *streamWriter) entry(key, value []byte) error {
-	need := 1 + 2*binary.MaxVarintLen64 + len(key) + len(value)
-	if s.w.Available() < need {
-		if err := s.w.Flush(); err != nil {
-			return err
-		}
-		if s.w.Available() < need {
-			return s.frame(frameEntry, key, value)
-		}
-	}
-	s.count++
-	b := append(s.w.AvailableBuffer(), frameEntry)
-	b = append(binary.AppendUvarint(b, uint64(len(key))), key...)
-	b = append(binary.AppendUvarint(b, uint64(len(value))), value...)
 	_, err := s.w.Write(b)
 	return err
 }
+
+func (s *streamWriter) entry(key, value []byte) error { return s.frame(frameEntry, key, value) }
 
 func (s *streamWriter) change(c Change) error {
 	switch {

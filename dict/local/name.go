@@ -13,29 +13,9 @@ const blanks = " \t\n\v\f\r"
 
 func isBlank(c byte) bool { return strings.IndexByte(blanks, c) >= 0 }
 
-// balanced returns the length of the text in braces at the start of s, braces included; 0 if there is none
-// (balpar.c).
-func balanced(s string) int {
-	if s == "" || s[0] != '{' {
-		return 0
-	}
-	depth := 0
-	for i := 0; i < len(s); i++ {
-		switch s[i] {
-		case '{':
-			depth++
-		case '}':
-			if depth--; depth == 0 {
-				return i + 1
-			}
-		}
-	}
-	return 0
-}
-
 // unbrace returns what is between the braces that enclose all of s, without white space around it (extpar.c).
 func unbrace(s string) (string, error) {
-	switch n := balanced(s); {
+	switch n := dict.Balanced(s); {
 	case n == 0:
 		return "", fmt.Errorf("missing '}' in %q", s)
 	case n < len(s):
@@ -46,7 +26,7 @@ func unbrace(s string) (string, error) {
 
 // members returns the words in the braces that enclose all of a name.
 func members(name string) ([]string, error) {
-	if n := balanced(name); n == 0 || n < len(name) {
+	if n := dict.Balanced(name); n == 0 || n < len(name) {
 		return nil, errors.New("bad syntax")
 	}
 	words := dict.Words(name[1 : len(name)-1])
