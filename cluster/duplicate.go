@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -36,25 +35,6 @@ func (n *Node) watchName() {
 		case <-n.ctx.Done():
 		}
 	}
-}
-
-// removed returns an ErrRefused if a leader among the servers that this node knows says that it is none any more. No
-// change reaches its tables then. A leader of another cluster has no say.
-func (n *Node) removed() error {
-	if _, leader := n.raft.LeaderWithID(); leader != "" || !n.formed() || n.leaving.Load() {
-		return nil
-	}
-	servers := n.serverAddresses()
-	for id, m := range n.alive() {
-		if _, known := servers[id]; !known || id == n.id {
-			continue
-		}
-		status, err := n.statusOf(n.ctx, id, m.meta.Address)
-		if err == nil && len(status.Servers) > 0 && !slices.Contains(status.Servers, n.id) {
-			return fmt.Errorf("%w: it was removed from its cluster, as the leader %s says; to join again, start it once with: postraft agent --reset", ErrRefused, nameOf(id))
-		}
-	}
-	return nil
 }
 
 // expelled reports whether the newest configuration that this node knows has the other server of its name and

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"postraft/cluster/store"
 )
@@ -19,7 +18,6 @@ var ErrRestart = errors.New("node has to start again")
 const (
 	discardMark = "discard" // what the node has is to be discarded at the next start
 	rejoinMark  = "rejoin"  // what the node had was discarded: it waits for its cluster and forms no other one
-	leftMark    = "left"    // the node has left or was removed: nobody must take its tables for those of the cluster
 	discarded   = "discarded"
 )
 
@@ -68,24 +66,6 @@ func (n *Node) discard() error {
 		return fmt.Errorf("discard data: %w", err)
 	}
 	return nil
-}
-
-// markLeft sees to it that this node does not start again with what it has.
-func (n *Node) markLeft() {
-	if err := store.WriteFile(n.path(leftMark), []byte(time.Now().UTC().Format(time.RFC3339)+"\n")); err != nil {
-		n.logger.Error("do not start this node again with its data: it is no member any more, and cannot mark them", "err", err)
-	}
-}
-
-// checkLeft returns an ErrRefused if the node has left its cluster or was removed: it would answer lookups with tables that
-// no change reaches any more.
-func (n *Node) checkLeft() error {
-	if _, err := os.Stat(n.path(leftMark)); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	return fmt.Errorf("%w: it has left its cluster or was removed, and what is in %s stays behind; to join again, start it once with: postraft agent --reset", ErrRefused, n.cfg.DataDir)
 }
 
 // rejoins reports whether this node waits for the cluster that it was a member of.
