@@ -9,7 +9,7 @@ import (
 // patience after a round, until as many are there again, make one round of what would else be several, and a round costs
 // more than a write in it. Who comes alone is not kept waiting.
 //
-// It belongs to one goroutine; wake may be used by any.
+// It belongs to one goroutine, but for came.
 type gathering struct {
 	wake  chan struct{}
 	want  int       // how many are waited for
@@ -39,11 +39,11 @@ func (g *gathering) came() {
 	}
 }
 
-// set tells that a round of so many begins.
-func (g *gathering) set() { g.began = time.Now() }
+// begin tells that a round begins.
+func (g *gathering) begin() { g.began = time.Now() }
 
-// done tells that the round of so many has ended.
-func (g *gathering) done(count int) {
+// end tells that the round has ended, and how many were in it.
+func (g *gathering) end(count int) {
 	now := time.Now()
 	g.want, g.until = min(count, gatherMost), now.Add(now.Sub(g.began)/gatherShare)
 }

@@ -32,9 +32,9 @@ func TestGathering(t *testing.T) {
 	not("with nobody")
 	come()
 	<-began
-	g.set()
+	g.begin()
 	g.began = time.Now().Add(-time.Hour) // a long round, so that there is patience behind it
-	g.done(3)
+	g.end(3)
 	there.Store(0)
 	go wait()
 	come()
@@ -43,13 +43,13 @@ func TestGathering(t *testing.T) {
 	not("with two of three")
 	come()
 	<-began
-	g.set()
-	g.done(3) // a short one
+	g.begin()
+	g.end(3) // a short one
 	there.Store(0)
 	go wait()
 	come()
 	<-began // though two are missing
-	g.done(1000)
+	g.end(1000)
 	if g.want != gatherMost {
 		t.Errorf("%d are awaited, want %d at most", g.want, gatherMost)
 	}

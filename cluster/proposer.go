@@ -103,7 +103,7 @@ func (p *proposer) take() []*proposal {
 func (p *proposer) run() {
 	for p.gather.wait(p.n.ctx, p.count) {
 		batch := p.take()
-		p.gather.set()
+		p.gather.begin()
 		future := p.n.raft.Apply(p.entry(batch), enqueueTimeout)
 		at, err := committed(future, p.n.await(future))
 		p.n.noteTransfer(err)
@@ -114,7 +114,7 @@ func (p *proposer) run() {
 			pr.at, pr.err = at, err
 			close(pr.done)
 		}
-		p.gather.done(len(batch))
+		p.gather.end(len(batch))
 	}
 	p.refuse()
 }

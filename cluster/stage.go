@@ -36,12 +36,13 @@ func (n *Node) stage(ctx context.Context, loads []load, way fsm.Way, commit fsm.
 		l.table, loads[i].table = nil, nil
 		s := n.newStager(ctx, l)
 		ids = append(ids, s.id)
-		var err error
-		for j := 0; j < len(blocks) && err == nil; j++ {
-			err = s.add(blocks[j])
+		for j, b := range blocks {
 			blocks[j] = nil
+			if s.add(b) != nil {
+				break // end says why
+			}
 		}
-		if err = errors.Join(err, s.end()); err != nil {
+		if err := s.end(); err != nil {
 			n.abort(ids)
 			return fsm.Result{}, err
 		}

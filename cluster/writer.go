@@ -104,9 +104,9 @@ func (w *writer) do(ctx context.Context, wr *write) (fsm.Result, error) {
 func (w *writer) run() {
 	for w.gather.wait(w.n.ctx, w.count) {
 		if batch := w.take(); len(batch) > 0 {
-			w.gather.set()
+			w.gather.begin()
 			w.carry(batch)
-			w.gather.done(len(batch))
+			w.gather.end(len(batch))
 		}
 	}
 	w.refuse()
