@@ -462,26 +462,40 @@ func BenchmarkUpdate(b *testing.B) {
 	}
 }
 
+// meanwhile has do called again and again, until it returns false or stop is called, which waits for its end.
+func meanwhile(do func(i int) bool) (stop func()) {
+	stopped := make(chan struct{})
+	var tasks sync.WaitGroup
+	tasks.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stopped:
+				return
+			default:
+			}
+			if !do(i) {
+				return
+			}
+		}
+	})
+	return func() {
+		close(stopped)
+		tasks.Wait()
+	}
+}
+
 // TestNode_TransferLeader ensures that leadership goes where it is sent, asked from any node, and that writes
 // wait for it rather than fail.
 func TestNode_TransferLeader(t *testing.T) {
 	c := clustertest.New(t, 3)
 	c.Leader().Create("t")
 	ctx := context.Background()
-	stop := make(chan struct{})
-	var tasks sync.WaitGroup
-	tasks.Go(func() {
-		for i := 0; ; i++ {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			if err := c.Nodes[0].TryPut("t", fmt.Sprint(i), "v", 5*time.Second); err != nil {
-				t.Errorf("put: %v", err)
-				return
-			}
+	stop := meanwhile(func(i int) bool {
+		err := c.Nodes[0].TryPut("t", fmt.Sprint(i), "v", 5*time.Second)
+		if err != nil {
+			t.Errorf("put: %v", err)
 		}
+		return err == nil
 	})
 	for i := range 6 {
 		to := c.Nodes[i%3].Config.Name
@@ -498,8 +512,7 @@ func TestNode_TransferLeader(t *testing.T) {
 	if err := c.Nodes[1].TransferLeader(ctx, "nobody"); !errors.Is(err, cluster.ErrNoMember) {
 		t.Errorf("transfer to nobody: %v", err)
 	}
-	close(stop)
-	tasks.Wait()
+	stop()
 	c.Agree()
 }
 

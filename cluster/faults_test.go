@@ -176,7 +176,7 @@ func TestNode_Diverged(t *testing.T) {
 	corruptLastEntry(t, bad.Config)
 	bad.Start()
 	if v, _, _ := bad.Table("t").Lookup([]byte("k")); string(v) != "wrong" {
-		t.Skipf("the fault did not take: %q", v)
+		t.Fatalf("the fault did not take: %q", v)
 	}
 	select {
 	case <-bad.Done():

@@ -64,17 +64,17 @@ func (p screened) visit(from string) (string, error) {
 		return "", err
 	}
 	who := fmt.Sprintf(" [%s]:%d", from, conn.LocalAddr().(*net.TCPAddr).Port)
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) { // postlogd(8) writes it when it comes to that
+	var age string
+	within(p.t, 5*time.Second, "line of postscreen", func() error { // postlogd(8) writes it when it comes to that
 		log := p.log()
-		for _, age := range []string{"NEW", "OLD"} {
+		for _, age = range []string{"NEW", "OLD"} {
 			if strings.Contains(log, "PASS "+age+who) {
-				return age, nil
+				return nil
 			}
 		}
-		if time.Now().After(end) {
-			return "", fmt.Errorf("no line PASS%s in the log", who)
-		}
-	}
+		return fmt.Errorf("no line PASS%s in the log", who)
+	})
+	return age, nil
 }
 
 // fresh returns until when an entry of postscreen's cache is good.

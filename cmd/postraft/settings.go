@@ -308,3 +308,13 @@ func checkMailVersion(v string) error {
 	}
 	return nil
 }
+
+// cut parts a setting that gives something to a table at the first or last "=". White space around that can only be there
+// where the whole stood in braces.
+func cut(word string, index func(string, string) int) (before, after string, ok bool) {
+	at := index(word, "=")
+	if at < 0 {
+		return word, "", false
+	}
+	return strings.TrimSpace(word[:at]), strings.TrimSpace(word[at+1:]), true
+}
