@@ -75,14 +75,14 @@ func (m *Mirror) Run(ctx context.Context) {
 	tick := time.NewTicker(poll)
 	defer tick.Stop()
 	digest, wait := "", 0
-	var placed [2]os.FileInfo // what was there when it was current
+	var shown [2]os.FileInfo // what was in place when it was current
 	for {
 		if wait--; wait <= 0 {
 			info, err := m.table(ctx)
-			asked := err == nil
-			if asked && (info.Digest != digest || !sameFiles(placed, m.files())) {
+			asked, placed := err == nil, shown
+			if asked && (info.Digest != digest || !sameFiles(shown, m.files())) {
 				m.set(func(s *MirrorState) { s.Current = false })
-				err = m.write(ctx, info)
+				placed, err = m.write(ctx, info)
 			}
 			if ctx.Err() != nil {
 				return
@@ -90,7 +90,7 @@ func (m *Mirror) Run(ctx context.Context) {
 			m.note(info, err)
 			switch {
 			case err == nil:
-				digest, placed = info.Digest, m.files()
+				digest, shown = info.Digest, placed
 			case asked:
 				wait = 3 // what was written in vain was some work
 			}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -91,4 +92,47 @@ func TestMirror_Incomplete(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(dir, ".v*")); len(left) > 0 {
 		t.Errorf("left over: %v", left)
 	}
+}
+
+// atOnce removes a file when a Mirror has just put it in place, the first time.
+type atOnce struct {
+	slog.Handler
+	path string
+	once *sync.Once
+}
+
+func (h atOnce) Enabled(context.Context, slog.Level) bool { return true }
+
+func (h atOnce) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "mirror written" {
+		h.once.Do(func() { os.Remove(h.path) })
+	}
+	return nil
+}
+
+// TestMirror_RemovedAtOnce ensures that a file which somebody removes in the moment that it was put in place comes back.
+func TestMirror_RemovedAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "v")
+	m := &Mirror{Table: "t", Target: dict.Name{Type: "texthash", Map: path}, From: oneTable{},
+		Logger: slog.New(atOnce{slog.DiscardHandler, path, new(sync.Once)}), Poll: 5 * time.Millisecond}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		m.Run(ctx)
+	}()
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		_, err := os.Stat(path)
+		if err == nil && m.State().Current {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("it did not come back: %v, %+v", err, m.State())
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	cancel()
+	<-done
 }

@@ -57,8 +57,9 @@ func (m *Mirror) tidy() error {
 	return errors.Join(errs...)
 }
 
-// write makes text and database of the table as it is now, and puts them in place if they are other ones.
-func (m *Mirror) write(ctx context.Context, info TableInfo) (err error) {
+// write makes text and database of the table as it is now, and puts them in place if they are other ones. It returns the
+// files that it put or left there: what somebody has changed by the time it returns must differ from them.
+func (m *Mirror) write(ctx context.Context, info TableInfo) (placed [2]os.FileInfo, err error) {
 	timeout := m.Timeout
 	if timeout == 0 {
 		timeout = 10 * time.Minute
@@ -66,7 +67,7 @@ func (m *Mirror) write(ctx context.Context, info TableInfo) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if err := m.tidy(); err != nil {
-		return fmt.Errorf("tidy the directory: %w", err)
+		return placed, fmt.Errorf("tidy the directory: %w", err)
 	}
 	path := m.Target.Map
 	mode := fs.FileMode(0o644)
@@ -79,7 +80,7 @@ func (m *Mirror) write(ctx context.Context, info TableInfo) (err error) {
 		if errors.As(err, &at) {
 			err = at.Err
 		}
-		return fmt.Errorf("make a file beside %s: %w", path, err)
+		return placed, fmt.Errorf("make a file beside %s: %w", path, err)
 	}
 	text := f.Name()
 	defer func() {
@@ -103,38 +104,45 @@ func (m *Mirror) write(ctx context.Context, info TableInfo) (err error) {
 		err = f.Sync()
 	}
 	if err != nil {
-		return fmt.Errorf("write the text: %w", err)
+		return placed, fmt.Errorf("write the text: %w", err)
 	}
 	if exotic > 0 {
 		m.Logger.Warn("entries that postmap(1) cannot read are left out of a mirror", "table", m.Table, "target", m.Target.String(), "entries", exotic)
 	}
+	placed = m.files()
 	if same(text, path) && (!isDatabase || newer(path+suffix, path)) {
-		return nil
+		return placed, nil
 	}
 	if isDatabase {
 		if err := m.postmap(ctx, io.Discard, m.Target.Type+":"+text); err != nil {
-			return err
+			return placed, err
 		}
 		if err := m.check(ctx, text, plain); err != nil {
-			return err
+			return placed, err
 		}
 		if err := os.Chmod(text+suffix, mode); err != nil {
-			return err
+			return placed, err
 		}
 		if err := syncFile(text + suffix); err != nil {
-			return err
+			return placed, err
+		}
+		if placed[1], err = os.Stat(text + suffix); err != nil {
+			return placed, err
 		}
 		// The database first: one that is older than its text would be complained of.
 		if err := os.Rename(text+suffix, path+suffix); err != nil {
-			return err
+			return placed, err
 		}
 	}
+	if placed[0], err = f.Stat(); err != nil {
+		return placed, err
+	}
 	if err := os.Rename(text, path); err != nil {
-		return err
+		return placed, err
 	}
 	m.set(func(s *MirrorState) { s.Written = time.Now().UTC().Format(time.RFC3339) })
 	m.Logger.Info("mirror written", "table", m.Table, "target", m.Target.String(), "entries", info.Entries, "version", info.Version)
-	return syncFile(filepath.Dir(path))
+	return placed, syncFile(filepath.Dir(path))
 }
 
 // text writes the table as text for postmap(1), or as rules. plain counts the entries in it, exotic those that such text
