@@ -188,6 +188,7 @@ func (l *loop) recall(c *conn) {
 
 func (l *loop) run() {
 	defer close(l.ended)
+	takeShortTurns()
 	events := make([]unix.EpollEvent, 128)
 	var ready, more []*conn // more: those that want another turn
 	scan := time.Now()      // when slow clients are to be looked for

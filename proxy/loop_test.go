@@ -3,10 +3,14 @@ package proxy_test
 import (
 	"context"
 	"net"
+	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"postraft/proxy"
 )
@@ -126,6 +130,37 @@ func TestServer_FloodShares(t *testing.T) {
 	t.Logf("slowest answer beside the flood: %v", worst)
 	if worst > 2*time.Second {
 		t.Errorf("an answer took %v beside clients that flood", worst)
+	}
+}
+
+// TestServer_ShortTurns ensures that what answers lookups has threads which ask the scheduler for short turns, as many as
+// there are processors.
+func TestServer_ShortTurns(t *testing.T) {
+	if attr, err := unix.SchedGetAttr(0, 0); err != nil || attr.Runtime == 0 {
+		t.Skipf("the kernel has turns of one length only (Linux before 6.12): %v", err)
+	}
+	h, _ := crowded(t, time.Second)
+	c := h.dial()
+	c.send(lookupA)
+	c.want("status|0|value|1||")
+	short := func() (n int) {
+		tasks, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, task := range tasks {
+			id, _ := strconv.Atoi(task.Name())
+			if attr, err := unix.SchedGetAttr(id, 0); err == nil && attr.Runtime <= 100_000 {
+				n++
+			}
+		}
+		return n
+	}
+	want := min(runtime.NumCPU(), runtime.GOMAXPROCS(0))
+	for limit := time.Now().Add(10 * time.Second); short() < want; time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatalf("%d threads have short turns, want %d", short(), want)
+		}
 	}
 }
 
