@@ -25,7 +25,7 @@ func (f tidyFS) OpenWriter(dir, name string) (types.WritableFile, error) {
 	if err := mendTail(w, f.applied()); err != nil {
 		return nil, errors.Join(fmt.Errorf("mend %s: %w", filepath.Join(dir, name), err), w.Close())
 	}
-	return w, nil
+	return dataOnly(w), nil
 }
 
 // Create implements types.VFS.
@@ -37,5 +37,8 @@ func (f tidyFS) Create(dir, name string, size uint64) (types.WritableFile, error
 			err = errors.Join(err, rmErr)
 		}
 	}
-	return w, err
+	if err != nil {
+		return nil, err
+	}
+	return dataOnly(w), nil
 }
