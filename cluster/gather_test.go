@@ -2,61 +2,145 @@ package cluster
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
-// TestGathering ensures that who comes alone is not kept waiting, that those who were served together are awaited, and that
-// this ends when not all of them come back.
+// TestGathering ensures that who comes alone is not kept waiting, that those who were served together, and those who
+// came meanwhile, are awaited, and that this ends when not all of them come.
 func TestGathering(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	g := newGathering()
-	var there atomic.Int64
-	waiting := func() int { return int(there.Load()) }
-	began := make(chan bool, 1)
-	wait := func() { began <- g.wait(ctx, waiting) }
-	come := func() {
-		there.Add(1)
-		g.came()
-	}
-	not := func(what string) {
-		t.Helper()
-		select {
-		case <-began:
-			t.Fatalf("a round begins %s", what)
-		case <-time.After(20 * time.Millisecond): // nothing is to happen
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		g := newGathering()
+		var there atomic.Int64
+		began := make(chan bool, 1)
+		wait := func() { began <- g.wait(ctx, func() int { return int(there.Load()) }) }
+		come := func() { g.came(int(there.Add(1))) }
+		round := func(took time.Duration, count, waiting int) {
+			g.begin()
+			time.Sleep(took)
+			there.Store(int64(waiting))
+			g.end(count, waiting, 1)
+			go wait()
 		}
+		want := func(what string, begins bool) {
+			t.Helper()
+			synctest.Wait()
+			if begins != (len(began) > 0) {
+				t.Fatalf("%s: a round begins: %v", what, !begins)
+			}
+			if begins {
+				<-began
+			}
+		}
+		go wait()
+		want("nobody", false)
+		come()
+		want("the first", true)
+		round(40*time.Millisecond, 2, 1)
+		want("one of three", false)
+		come()
+		want("two of three", false)
+		come()
+		want("all three", true)
+		round(40*time.Millisecond, 3, 1)
+		time.Sleep(9 * time.Millisecond)
+		want("one of four", false)
+		time.Sleep(2 * time.Millisecond)
+		want("one of four, after a quarter of the round", true)
+		round(10*time.Second, 3, 1)
+		time.Sleep(60 * time.Millisecond)
+		want("one of four, after a round without leader", true)
+		round(time.Second, 3, 0)
+		time.Sleep(time.Hour)
+		want("nobody", false)
+		come()
+		want("one of three, late", true)
+		round(time.Second, 1, 0)
+		cancel()
+		synctest.Wait()
+		if <-began {
+			t.Error("a round begins at the end")
+		}
+	})
+}
+
+// A mill is where several come again and again, as soon as they were served and after a while of their own.
+type mill struct {
+	round time.Duration
+	away  []time.Duration
+	busy  chan struct{} // held by whoever works; nil: all work at the same time
+}
+
+func (m *mill) work(d time.Duration) {
+	if m.busy != nil {
+		m.busy <- struct{}{}
+		defer func() { <-m.busy }()
 	}
-	go wait()
-	not("with nobody")
-	come()
-	<-began
-	g.begin()
-	g.began = time.Now().Add(-time.Hour) // a long round, so that there is patience behind it
-	g.end(3)
-	there.Store(0)
-	go wait()
-	come()
-	not("with one of three")
-	come()
-	not("with two of three")
-	come()
-	<-began
-	g.begin()
-	g.end(3) // a short one
-	there.Store(0)
-	go wait()
-	come()
-	<-began // though two are missing
-	g.end(1000)
-	if g.want != gatherMost {
-		t.Errorf("%d are awaited, want %d at most", g.want, gatherMost)
+	time.Sleep(d)
+}
+
+// run returns how many were served, in how many rounds.
+func (m *mill) run(t *testing.T, d time.Duration) (served, rounds int) {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	g := newGathering()
+	waiting := make(chan chan struct{}, len(m.away))
+	var all sync.WaitGroup
+	defer all.Wait()
+	for _, away := range m.away {
+		all.Go(func() {
+			done := make(chan struct{}, 1)
+			for ctx.Err() == nil {
+				m.work(away)
+				waiting <- done
+				g.came(len(waiting))
+				select {
+				case <-done:
+				case <-ctx.Done():
+				}
+			}
+		})
 	}
-	there.Store(0)
-	go wait()
-	cancel()
-	if <-began {
-		t.Error("a round begins at the end")
+	for g.wait(ctx, func() int { return len(waiting) }) {
+		var batch []chan struct{}
+		for range len(waiting) {
+			batch = append(batch, <-waiting)
+		}
+		g.begin()
+		m.work(m.round)
+		for _, done := range batch {
+			done <- struct{}{}
+		}
+		g.end(len(batch), len(waiting), len(batch))
+		served += len(batch)
+		rounds++
 	}
+	return served, rounds
+}
+
+// TestGathering_Busy ensures that where rounds and writers share a processor, all who take part share a round.
+func TestGathering_Busy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &mill{round: time.Millisecond, away: []time.Duration{200 * time.Microsecond, 400 * time.Microsecond, 400 * time.Microsecond}, busy: make(chan struct{}, 1)}
+		served, rounds := m.run(t, 10*time.Second)
+		if each := float64(served) / float64(rounds); each < 2.8 {
+			t.Errorf("%d were served in %d rounds, %.2f in each: want nearly all three", served, rounds, each)
+		}
+	})
+}
+
+// TestGathering_Far ensures that who is near is not kept waiting for who is as far away as a round takes.
+func TestGathering_Far(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &mill{round: 50 * time.Millisecond, away: []time.Duration{time.Millisecond, 60 * time.Millisecond}}
+		served, rounds := m.run(t, 100*time.Second)
+		// With both in each round it would be 1,800 in 900 rounds.
+		if served < 2400 {
+			t.Errorf("%d were served in %d rounds", served, rounds)
+		}
+	})
 }

@@ -55,8 +55,9 @@ func (p *proposer) propose(ctx context.Context, command []byte) (position, error
 		return position{}, errNotLeader
 	}
 	p.waiting = append(p.waiting, pr)
+	count := len(p.waiting)
 	p.mu.Unlock()
-	p.gather.came()
+	p.gather.came(count)
 	select {
 	case <-pr.done:
 		return pr.at, pr.err
@@ -104,7 +105,8 @@ func (p *proposer) run() {
 	for p.gather.wait(p.n.ctx, p.count) {
 		batch := p.take()
 		p.gather.begin()
-		future := p.n.raft.Apply(p.entry(batch), enqueueTimeout)
+		entry := p.entry(batch)
+		future := p.n.raft.Apply(entry, enqueueTimeout)
 		at, err := committed(future, p.n.await(future))
 		p.n.noteTransfer(err)
 		if err == nil {
@@ -114,7 +116,7 @@ func (p *proposer) run() {
 			pr.at, pr.err = at, err
 			close(pr.done)
 		}
-		p.gather.end(len(batch))
+		p.gather.end(len(batch), p.count(), len(entry))
 	}
 	p.refuse()
 }

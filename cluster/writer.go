@@ -79,8 +79,9 @@ func (w *writer) do(ctx context.Context, wr *write) (fsm.Result, error) {
 	}
 	w.waiting = append(w.waiting, wr)
 	w.size += wr.size
+	count := len(w.waiting)
 	w.mu.Unlock()
-	w.gather.came()
+	w.gather.came(count)
 	select {
 	case <-wr.done:
 		return wr.result, wr.err
@@ -106,7 +107,7 @@ func (w *writer) run() {
 		if batch := w.take(); len(batch) > 0 {
 			w.gather.begin()
 			w.carry(batch)
-			w.gather.end(len(batch))
+			w.gather.end(len(batch), w.count(), len(batch))
 		}
 	}
 	w.refuse()
