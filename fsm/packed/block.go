@@ -187,21 +187,39 @@ func (b block) splice(at int, old, entry []byte) (next block, ok bool) {
 	if at < count {
 		from = b.offset(at)
 	}
+	if len(entry) == len(old) {
+		next = bytes.Clone(b)
+		copy(next[from:], entry)
+		return next, true
+	}
 	next = make(block, size)
 	binary.LittleEndian.PutUint16(next, uint16(count+added/2))
-	head := 2 + 2*at
-	for i := 2; i < head; i += 2 {
-		binary.LittleEndian.PutUint16(next[i:], binary.LittleEndian.Uint16(b[i:])+uint16(added))
-	}
+	head, body := 2+2*at, 2+2*count
+	addOffsets(next[2:head], b[2:head], added)
 	binary.LittleEndian.PutUint16(next[head:], uint16(from+added))
-	shift := uint16(added + len(entry) - len(old))
-	for i := head + 2 - added; i < 2+2*count; i += 2 {
-		binary.LittleEndian.PutUint16(next[i+added:], binary.LittleEndian.Uint16(b[i:])+shift)
-	}
-	n := copy(next[2+2*count+added:], b[2+2*count:from])
-	n += copy(next[2+2*count+added+n:], entry)
-	copy(next[2+2*count+added+n:], b[from+len(old):])
+	addOffsets(next[head+2:body+added], b[head+2-added:body], size-len(b))
+	n := body + added
+	n += copy(next[n:], b[body:from])
+	n += copy(next[n:], entry)
+	copy(next[n:], b[from+len(old):])
 	return next, true
+}
+
+// addOffsets writes to dst the 16-bit offsets in src, of the same length, each with by added, four at a time. No sum may
+// be outside of 0 to 0x7fff.
+func addOffsets(dst, src []byte, by int) {
+	const ones, high = 0x0001_0001_0001_0001, 0x8000_8000_8000_8000
+	each := uint64(uint16(by)) * ones
+	for len(src) >= 8 && len(dst) >= 8 {
+		x := binary.LittleEndian.Uint64(src)
+		sum := (x&^high + each&^high) ^ (x^each)&high // no carry from one to the next
+		binary.LittleEndian.PutUint64(dst, sum)
+		src, dst = src[8:], dst[8:]
+	}
+	for len(src) >= 2 && len(dst) >= 2 {
+		binary.LittleEndian.PutUint16(dst, binary.LittleEndian.Uint16(src)+uint16(by))
+		src, dst = src[2:], dst[2:]
+	}
 }
 
 // blockInfo is what check learns of a block.

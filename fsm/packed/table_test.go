@@ -230,6 +230,34 @@ func sample(n int) func(yield func(k, v []byte) bool) {
 	}
 }
 
+// TestSplice ensures that an entry put into a block, at any place and in place of one of any length, makes the block that
+// would be made of all entries.
+func TestSplice(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	text := func() []byte { return bytes.Repeat([]byte{'v'}, r.IntN(40)) }
+	whole := func(entries [][]byte) block { return makeBlock(entries, len(slices.Concat(entries...))) }
+	for range 20_000 {
+		var entries [][]byte
+		for i := range 1 + r.IntN(60) {
+			entries = append(entries, appendEntry(nil, fmt.Appendf(nil, "%03d", i), text()))
+		}
+		at := r.IntN(len(entries))
+		b, want := whole(entries), slices.Clone(entries)
+		var old []byte
+		entry := appendEntry(nil, fmt.Appendf(nil, "%03d", at), text())
+		if r.IntN(2) == 0 {
+			old, want[at] = b.raw(at), entry
+		} else {
+			at += r.IntN(2)
+			want = slices.Insert(want, at, entry)
+		}
+		next, ok := b.splice(at, old, entry)
+		if !ok || !bytes.Equal(next, whole(want)) {
+			t.Fatalf("entry %q at %d of %d, in place of %q: %v\n%q\nwant\n%q", entry, at, len(entries), old, ok, next, whole(want))
+		}
+	}
+}
+
 func BenchmarkGet(b *testing.B) {
 	for _, n := range []int{100_000, 1_000_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
