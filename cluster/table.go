@@ -133,7 +133,9 @@ func (t *Table) op(ctx context.Context, op fsm.Op) (fsm.OpStatus, error) {
 	// The batch outlives a caller that gives up, so it must not see the caller's memory.
 	buf := append(append(make([]byte, 0, len(op.Key)+len(op.Value)), op.Key...), op.Value...)
 	op.Key, op.Value = buf[:len(op.Key):len(op.Key)], buf[len(op.Key):]
-	r, err := t.n.writer.do(ctx, &write{ops: []fsm.Op{op}, size: len(t.name) + len(buf) + opOverhead})
+	wr := &write{op: [1]fsm.Op{op}, size: len(t.name) + len(buf) + opOverhead}
+	wr.ops = wr.op[:]
+	r, err := t.n.writer.do(ctx, wr)
 	if err != nil {
 		return 0, fmt.Errorf("write to table %s: %w", t.name, err)
 	}

@@ -26,6 +26,7 @@ const (
 // A write is one caller's change, waiting for its turn or under way.
 type write struct {
 	ops      []fsm.Op     // either these
+	op       [1]fsm.Op    // the memory of ops where it is one
 	command  *fsm.Command // or this, which goes alone; the writer adds its ID and the node of its Origin
 	size     int
 	deadline time.Time

@@ -52,6 +52,7 @@ type conn struct {
 	approved *Approval // for which opened holds
 	aliases  *Aliases  // for which opened holds
 	opened   map[string]*handle
+	writing  patience
 	*gated   // nil for a connection that no other server gets
 
 	tally           *tally
@@ -345,17 +346,6 @@ func (c *conn) find(h *handle, key []byte) (value []byte, found bool, err error)
 	return h.table.Lookup(key)
 }
 
-// writing returns the context of a write, which ends when the client is to be answered.
-func (c *conn) writing(h *handle) (context.Context, context.CancelFunc) {
-	within := c.s.cfg.WriteTimeout
-	if t, ok := h.table.(DeadlineTable); ok {
-		if d := t.WriteWithin(); d > 0 {
-			within = min(within, d)
-		}
-	}
-	return context.WithTimeout(c.s.ctx, within)
-}
-
 func (c *conn) update(h *handle) status {
 	key, valid := c.key(h)
 	if !valid {
@@ -365,8 +355,7 @@ func (c *conn) update(h *handle) status {
 		return statusOK // Postfix's own tables do nothing and say so
 	}
 	c.s.cursors.forget(cursorKey{c.svc.Name, c.pid, h.name}, key)
-	ctx, cancel := c.writing(h)
-	defer cancel()
+	ctx := c.writing.within(c.s.ctx, c.limit(h))
 	err := h.table.Update(ctx, key, c.req.value)
 	if errors.Is(err, dict.ErrNoTable) {
 		if err = h.table.Create(ctx); err == nil {
@@ -385,8 +374,7 @@ func (c *conn) remove(h *handle) status {
 		c.notUTF8(h, errKeyNotUTF8)
 		return statusOK
 	}
-	ctx, cancel := c.writing(h)
-	defer cancel()
+	ctx := c.writing.within(c.s.ctx, c.limit(h))
 	remove := func() (bool, error) { return h.table.Delete(ctx, key) }
 	if seen, ok := c.s.cursors.given(cursorKey{c.svc.Name, c.pid, h.name}, key); ok {
 		remove = func() (bool, error) { return h.table.DeleteIf(ctx, key, seen) }

@@ -40,6 +40,7 @@ func (c *conn) serve(ctx context.Context) (clean bool) {
 	stop := context.AfterFunc(ctx, func() { c.loop.recall(c) })
 	defer stop()
 	defer c.loop.forget(c)
+	defer c.writing.stop()
 	for why := c.step(); ; {
 		switch why {
 		case again:
