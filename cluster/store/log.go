@@ -36,7 +36,7 @@ type Log struct {
 }
 
 const (
-	cacheBytes   = 4 << 20
+	cacheBytes   = 2 << 20
 	cacheEntries = 4096
 )
 
