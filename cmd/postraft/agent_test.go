@@ -188,6 +188,7 @@ func TestStatus_Fields(t *testing.T) {
 	n.fails(exitUsage, []string{"want: postraft join HOST"}, "join")
 	n.fails(exitUsage, []string{`there is no command "frob"`}, "frob")
 	n.fails(exitUsage, []string{`there is no command "frob"`, "see: postraft table --help"}, "table", "frob")
+	n.fails(exitUsage, []string{`there is no command "table frob"`}, "help", "table", "frob")
 	n.fails(exitUsage, []string{"unknown flag: --frob"}, "status", "--frob")
 	n.fails(exitUsage, []string{"want more than 0"}, "status", "--timeout", "0s")
 	if r := n.run("__complete", "table", "info", ""); !strings.HasPrefix(r.out, "a\n") {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -65,6 +66,14 @@ func describe(cmd *cobra.Command, err error) (line string, code int) {
 		text += "; " + next
 	}
 	return oneLine("postraft: %s: %s", f.what, text), code
+}
+
+// fileError sorts the errors of a file that the operator has named.
+func fileError(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return ops.Errorf(ops.Denied, "%v", err).Advise("run it as the owner of the file, or as root")
+	}
+	return ops.Errorf(ops.BadData, "%v", err)
 }
 
 func exitCode(kind ops.Kind) int {

@@ -2,14 +2,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 
 	"github.com/spf13/cobra"
 
 	"postraft/cluster/trust"
-	"postraft/ops"
 )
 
 func (a *app) keygenCmd() *cobra.Command {
@@ -32,7 +29,7 @@ its fingerprint: the first step to replace a secret while the cluster runs. See:
 			if add != "" {
 				var err error
 				if text, err = trust.AddToFile(add); err != nil {
-					return secretFileError(err)
+					return fileError(err)
 				}
 			}
 			_, err := fmt.Fprintln(a.out, text)
@@ -41,12 +38,4 @@ its fingerprint: the first step to replace a secret while the cluster runs. See:
 	}
 	cmd.Flags().StringVar(&add, "add", "", "add the secret to this secret `file` and print its fingerprint")
 	return cmd
-}
-
-// secretFileError sorts the errors of changing a secret file.
-func secretFileError(err error) error {
-	if errors.Is(err, fs.ErrPermission) {
-		return ops.Errorf(ops.Denied, "%v", err).Advise("run it as the owner of the file, or as root")
-	}
-	return ops.Errorf(ops.BadData, "%v", err)
 }

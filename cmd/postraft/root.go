@@ -74,7 +74,24 @@ Exit codes: 0 done; 1 not found, or differences found; 64 usage; 65 bad input da
 	group("cluster", a.statusCmd(), a.membersCmd(), a.joinCmd(), a.leaveCmd(), a.removeCmd(), a.transferCmd())
 	group("table", a.tableCmd(), a.getCmd(), a.putCmd(), a.deleteCmd(), a.listCmd(), a.watchCmd(), a.historyCmd(), a.snapshotCmd(), a.adoptCmd())
 	group("run", a.agentCmd(), a.devCmd(), a.keygenCmd(), a.keyringCmd(), a.recoverCmd(), a.versionCmd())
+	helpKnows(root)
 	return root
+}
+
+// helpKnows has "help" fail for a command that is not there, as the command itself would.
+func helpKnows(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	for _, help := range root.Commands() {
+		if help.Name() != "help" {
+			continue
+		}
+		help.Args = func(_ *cobra.Command, args []string) error {
+			if cmd, rest, err := root.Find(args); err != nil || len(rest) > 0 && cmd.HasSubCommands() {
+				return fmt.Errorf("there is no command %q", strings.Join(args, " "))
+			}
+			return nil
+		}
+	}
 }
 
 // lookup returns a variable of the environment.

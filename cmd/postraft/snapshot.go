@@ -71,10 +71,9 @@ back.`,
 
 // saveSnapshot writes beside the file, reads back what it wrote, and then renames.
 func (a *app) saveSnapshot(ctx context.Context, file string) (info snapshotInfo, err error) {
-	disk := func(err error) error { return ops.Errorf(ops.BadData, "%v", err) }
 	f, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".*")
 	if err != nil {
-		return info, disk(err)
+		return info, fileError(err)
 	}
 	defer func() {
 		f.Close() // for the second time where all went well
@@ -89,24 +88,24 @@ func (a *app) saveSnapshot(ctx context.Context, file string) (info snapshotInfo,
 		return info, err
 	}
 	if err := f.Sync(); err != nil {
-		return info, disk(err)
+		return info, fileError(err)
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return info, disk(err)
+		return info, fileError(err)
 	}
 	if info, err = readSnapshot(file, f); err != nil {
 		return info, err
 	}
 	if err := errors.Join(f.Close(), os.Rename(f.Name(), file)); err != nil {
-		return info, disk(err)
+		return info, fileError(err)
 	}
 	dir, err := os.Open(filepath.Dir(file))
 	if err != nil {
-		return info, disk(err)
+		return info, fileError(err)
 	}
 	defer dir.Close()
 	if err := dir.Sync(); err != nil {
-		return info, disk(err)
+		return info, fileError(err)
 	}
 	return info, nil
 }
@@ -137,7 +136,7 @@ func (a *app) withFile(name string, f func(in io.Reader, size int64) error) erro
 	}
 	file, err := os.Open(name)
 	if err != nil {
-		return ops.Errorf(ops.BadData, "%v", err)
+		return fileError(err)
 	}
 	defer file.Close()
 	size := int64(-1)

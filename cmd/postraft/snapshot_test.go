@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -64,6 +65,10 @@ func TestSnapshot_Commands(t *testing.T) {
 		n.fails(exitData, []string{dir + " is a directory\n"}, args...)
 	}
 	n.fails(exitData, []string{"/nonexistent"}, "snapshot", "inspect", "/nonexistent")
+	denied := &failure{"snapshot save x", fileError(&fs.PathError{Op: "open", Path: "x", Err: fs.ErrPermission})}
+	if line, code := describe(nil, denied); code != exitNoPerm || !strings.Contains(line, "as root") {
+		t.Errorf("a file that others may not read: %d, %s", code, line)
+	}
 	n.fails(exitData, []string{"/nonexistent"}, "snapshot", "save", "/nonexistent/file")
 	if out := n.ok("get", "a", "k"); out != "new\n" {
 		t.Errorf("a refused restore changed the table: %q", out)
