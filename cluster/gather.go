@@ -11,8 +11,9 @@ import (
 // waiting.
 //
 // For how long to wait depends on what a round costs. Where rounds keep processors or disks busy, the fewer the better;
-// where they are mostly the way to other hosts and back, who is there had better set out while others are on their way. So
-// now and then some rounds are made the other way, and what carries more in a second is kept.
+// where they are mostly the way to other hosts and back, or where who comes has nothing to do with who was served, who is
+// there had better set out. So now and then some rounds are made the other way, and patience stays as long as it carries
+// more in a second.
 //
 // It belongs to one goroutine, but for came.
 type gathering struct {
@@ -23,7 +24,7 @@ type gathering struct {
 	took  time.Duration // the last round
 	until time.Time     // nobody is waited for longer
 
-	patient bool    // what carried more in the last trial
+	patient bool    // patience carried more in the last trial
 	trial   bool    // the other way is being tried
 	rate    float64 // without trial, in load per nanosecond
 	next    int     // spells until the next trial
@@ -36,13 +37,17 @@ type gathering struct {
 }
 
 const (
-	spellRounds = 16
+	spellRounds = 32
 
-	// Spells between two trials: fewer at first, and the more the longer it stays as it is.
-	pauseLeast = 2
-	pauseMost  = 64
+	// Spells between two trials: few at first and after a change, and the more the longer it stays as it is. Patience that
+	// was of no use is not tried again soon.
+	pauseLeast   = 2
+	pauseUseless = 8
+	pauseMost    = 64
 
-	better = 1.05 // so much more makes a difference
+	begins = 1.05 // so much more patience has to carry to be begun with; to be kept, just more
+
+	changes = 1.5 // with so much more or less to carry, what was learned is of another time
 
 	// Others are waited for at most as many times the last round, and not when for the time of a round nobody came.
 	patience   = 4
@@ -56,9 +61,9 @@ func newGathering() *gathering {
 	return &gathering{wake: make(chan struct{}, 1), timer: time.NewTimer(time.Hour), next: pauseLeast, pause: pauseLeast}
 }
 
-// came tells that there is one more, and how many that makes. Any goroutine may call it.
-func (g *gathering) came(count int) {
-	if count > 1 && int64(count) < g.want.Load() {
+// came tells that there is one more, how many that makes, and whether it makes a round full. Any goroutine may call it.
+func (g *gathering) came(count int, full bool) {
+	if !full && count > 1 && int64(count) < g.want.Load() {
 		return
 	}
 	select {
@@ -70,13 +75,17 @@ func (g *gathering) came(count int) {
 // begin tells that a round begins.
 func (g *gathering) begin() { g.began = time.Now() }
 
-// end tells that the round has ended, how many were in it, how many wait already, and how much it carried, in any unit.
-func (g *gathering) end(count, waiting, load int) {
+// end tells that the round has ended, how many of those in it may come back, how many that can be in the next one wait
+// already, and how much it carried, in any unit: 0 where that tells nothing of other rounds.
+func (g *gathering) end(back, waiting, load int) {
 	now := time.Now()
 	g.took = now.Sub(g.began)
 	g.rounds++
 	g.load += load
-	if g.rounds == spellRounds {
+	switch {
+	case load == 0:
+		g.spell(now)
+	case g.rounds == spellRounds:
 		g.judge(float64(g.load) / float64(max(now.Sub(g.since), 1)))
 		g.spell(now)
 	}
@@ -85,7 +94,7 @@ func (g *gathering) end(count, waiting, load int) {
 		share = patience
 	}
 	g.until = now.Add(min(time.Duration(share*float64(g.took)), waitMost))
-	g.want.Store(int64(count + waiting))
+	g.want.Store(int64(back + waiting))
 }
 
 // spell begins with the next rounds that are judged.
@@ -93,27 +102,34 @@ func (g *gathering) spell(now time.Time) { g.since, g.rounds, g.load = now, 0, 0
 
 // judge draws the conclusion from a spell.
 func (g *gathering) judge(rate float64) {
-	switch {
-	case !g.trial:
-		if g.rate == 0 {
-			g.rate = rate
+	if !g.trial {
+		if rate > g.rate*changes || rate < g.rate/changes {
+			g.rate, g.pause, g.next = rate, pauseLeast, pauseLeast
 		}
 		g.rate = (g.rate + rate) / 2
 		g.next--
 		g.trial = g.next <= 0
 		return
-	case rate > g.rate*better:
-		g.patient, g.rate, g.pause = !g.patient, rate, pauseLeast
+	}
+	switch {
+	case !g.patient && rate > g.rate*begins:
+		g.patient, g.rate, g.pause = true, rate, pauseLeast
+	case g.patient && rate > g.rate:
+		g.patient, g.rate, g.pause = false, rate, pauseUseless
 	default:
 		g.pause = min(2*g.pause, pauseMost)
 	}
 	g.trial, g.next = false, g.pause
 }
 
-// wait returns true when a round is to begin, false when ctx has ended. waiting tells how many wait.
-func (g *gathering) wait(ctx context.Context, waiting func() int) bool {
+// wait returns true when a round is to begin, false when ctx has ended. next tells how many of those who wait can be in it,
+// and whether it is full: nobody else can.
+func (g *gathering) wait(ctx context.Context, next func() (count int, full bool)) bool {
 	began := time.Now()
-	for n := waiting(); n == 0; n = waiting() {
+	for {
+		if n, _ := next(); n > 0 {
+			break
+		}
 		select {
 		case <-g.wake:
 		case <-ctx.Done():
@@ -124,16 +140,16 @@ func (g *gathering) wait(ctx context.Context, waiting func() int) bool {
 		g.spell(now) // what was carried while there was nothing to carry tells nothing
 	}
 	for {
-		n := waiting()
+		n, full := next()
 		left := time.Until(g.until)
-		if int64(n) >= g.want.Load() || left <= 0 {
+		if full || int64(n) >= g.want.Load() || left <= 0 {
 			return true
 		}
 		g.timer.Reset(min(left, g.took))
 		select {
 		case <-g.wake:
 		case <-g.timer.C:
-			if waiting() == n {
+			if now, _ := next(); now == n {
 				return true
 			}
 		case <-ctx.Done():

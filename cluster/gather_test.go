@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,8 +18,9 @@ func TestGathering(t *testing.T) {
 		g := newGathering()
 		var there atomic.Int64
 		began := make(chan bool, 1)
-		wait := func() { began <- g.wait(ctx, func() int { return int(there.Load()) }) }
-		come := func() { g.came(int(there.Add(1))) }
+		var full atomic.Bool
+		wait := func() { began <- g.wait(ctx, func() (int, bool) { return int(there.Load()), full.Load() }) }
+		come := func() { g.came(int(there.Add(1)), full.Load()) }
 		round := func(took time.Duration, count, waiting int) {
 			g.begin()
 			time.Sleep(took)
@@ -59,6 +61,15 @@ func TestGathering(t *testing.T) {
 		want("nobody", false)
 		come()
 		want("one of three, late", true)
+		round(time.Second, 5, 1)
+		want("one of six", false)
+		full.Store(true)
+		come()
+		want("two of six, who fill the round", true)
+		full.Store(false)
+		round(time.Second, 0, 0) // none of them comes back
+		come()
+		want("the first one after that", true)
 		round(time.Second, 1, 0)
 		cancel()
 		synctest.Wait()
@@ -97,7 +108,7 @@ func (m *mill) run(t *testing.T, d time.Duration) (served, rounds int) {
 			for ctx.Err() == nil {
 				m.work(away)
 				waiting <- done
-				g.came(len(waiting))
+				g.came(len(waiting), false)
 				select {
 				case <-done:
 				case <-ctx.Done():
@@ -105,7 +116,7 @@ func (m *mill) run(t *testing.T, d time.Duration) (served, rounds int) {
 			}
 		})
 	}
-	for g.wait(ctx, func() int { return len(waiting) }) {
+	for g.wait(ctx, func() (int, bool) { return len(waiting), false }) {
 		var batch []chan struct{}
 		for range len(waiting) {
 			batch = append(batch, <-waiting)
@@ -141,6 +152,45 @@ func TestGathering_Far(t *testing.T) {
 		// With both in each round it would be 1,800 in 900 rounds.
 		if served < 2400 {
 			t.Errorf("%d were served in %d rounds", served, rounds)
+		}
+	})
+}
+
+// TestGathering_Strangers ensures that where who comes has nothing to do with who was served, nobody is kept waiting for
+// long: it could not carry more.
+func TestGathering_Strangers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const round = time.Millisecond
+		r := rand.New(rand.NewPCG(1, 2))
+		ctx, cancel := context.WithCancel(t.Context())
+		g := newGathering()
+		waiting := make(chan time.Time, 1000)
+		go func() {
+			defer cancel()
+			for range 40_000 {
+				time.Sleep(time.Duration(r.ExpFloat64() * float64(round)))
+				waiting <- time.Now()
+				g.came(len(waiting), false)
+			}
+		}()
+		var total time.Duration
+		served := 0
+		for g.wait(ctx, func() (int, bool) { return len(waiting), false }) {
+			var batch []time.Time
+			for range len(waiting) {
+				batch = append(batch, <-waiting)
+			}
+			g.begin()
+			time.Sleep(round)
+			for _, came := range batch {
+				total += time.Since(came)
+			}
+			served += len(batch)
+			g.end(len(batch), len(waiting), len(batch))
+		}
+		// Without any waiting it would be 1.5, with as much as patience has 2.1.
+		if rounds := float64(total) / float64(served) / float64(round); rounds > 1.8 {
+			t.Errorf("who comes waits for %.2f rounds", rounds)
 		}
 	})
 }

@@ -14,6 +14,7 @@ import (
 
 const (
 	entryBytes = 256 << 10 // a log entry takes no more commands beyond this
+	fullBytes  = 128 << 10 // and is not kept waiting for more beyond this
 
 	// enqueueTimeout is how long raft may be too busy to take an entry, with a disk that hangs most likely. It
 	// is shorter than the patience of most writers, who then learn that nothing has happened.
@@ -55,9 +56,9 @@ func (p *proposer) propose(ctx context.Context, command []byte) (position, error
 		return position{}, errNotLeader
 	}
 	p.waiting = append(p.waiting, pr)
-	count := len(p.waiting)
+	count, full := p.nextLocked()
 	p.mu.Unlock()
-	p.gather.came(count)
+	p.gather.came(count, full)
 	select {
 	case <-pr.done:
 		return pr.at, pr.err
@@ -79,21 +80,31 @@ func (p *proposer) resume() {
 	p.mu.Unlock()
 }
 
+// next returns how many of the commands that wait go into the next entry, and whether it takes no more.
+func (p *proposer) next() (count int, full bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.nextLocked()
+}
+
+func (p *proposer) nextLocked() (count int, full bool) {
+	size := 0
+	for i, pr := range p.waiting {
+		whole := fsm.ChangesWhole(pr.command)
+		if i > 0 && (whole || size+len(pr.command) > entryBytes) {
+			return i, true
+		}
+		if size += len(pr.command); whole {
+			return 1, true
+		}
+	}
+	return len(p.waiting), size > fullBytes
+}
+
 func (p *proposer) take() []*proposal {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	size, used := 0, 0
-	for used < len(p.waiting) && (used == 0 || size+len(p.waiting[used].command) <= entryBytes) {
-		whole := fsm.ChangesWhole(p.waiting[used].command)
-		if whole && used > 0 {
-			break
-		}
-		size += len(p.waiting[used].command)
-		used++
-		if whole {
-			break
-		}
-	}
+	used, _ := p.nextLocked()
 	batch := p.waiting[:used:used]
 	p.waiting = p.waiting[used:]
 	return batch
@@ -102,7 +113,7 @@ func (p *proposer) take() []*proposal {
 // run proposes entries until the node ends. Raft works on one at a time, and the next one gathers meanwhile: it sends no
 // entry to a follower before that has answered for the last one, so a second one would only wait there, with less in it.
 func (p *proposer) run() {
-	for p.gather.wait(p.n.ctx, p.count) {
+	for p.gather.wait(p.n.ctx, p.next) {
 		batch := p.take()
 		p.gather.begin()
 		entry := p.entry(batch)
@@ -116,16 +127,14 @@ func (p *proposer) run() {
 			pr.at, pr.err = at, err
 			close(pr.done)
 		}
-		p.gather.end(len(batch), p.count(), len(entry))
+		back, load := len(batch), len(entry)
+		if err != nil || load > fullBytes { // an import does not come and go as writers do
+			back, load = 0, 0
+		}
+		waiting, _ := p.next()
+		p.gather.end(back, waiting, load)
 	}
 	p.refuse()
-}
-
-// count returns how many commands wait.
-func (p *proposer) count() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.waiting)
 }
 
 func (p *proposer) refuse() {

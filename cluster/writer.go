@@ -80,9 +80,9 @@ func (w *writer) do(ctx context.Context, wr *write) (fsm.Result, error) {
 	}
 	w.waiting = append(w.waiting, wr)
 	w.size += wr.size
-	count := len(w.waiting)
+	count, full := len(w.waiting), wr.command != nil || w.size >= batchBytes
 	w.mu.Unlock()
-	w.gather.came(count)
+	w.gather.came(count, full)
 	select {
 	case <-wr.done:
 		return wr.result, wr.err
@@ -104,39 +104,57 @@ func (w *writer) do(ctx context.Context, wr *write) (fsm.Result, error) {
 
 // run carries batches to the leader until the node ends.
 func (w *writer) run() {
-	for w.gather.wait(w.n.ctx, w.count) {
-		if batch := w.take(); len(batch) > 0 {
-			w.gather.begin()
-			w.carry(batch)
-			w.gather.end(len(batch), w.count(), len(batch))
+	for w.gather.wait(w.n.ctx, w.next) {
+		batch := w.take()
+		if len(batch) == 0 {
+			continue
 		}
+		w.gather.begin()
+		back, load := len(batch), len(batch)
+		if !w.carry(batch) || batch[0].command != nil {
+			back, load = 0, 0
+		}
+		waiting, _ := w.next()
+		w.gather.end(back, waiting, load)
 	}
 	w.refuse()
 }
 
-// count returns how many writes wait.
-func (w *writer) count() int {
+// next returns how many of the writes that wait go into the next command, and whether it takes no more.
+func (w *writer) next() (count int, full bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.waiting)
+	return w.nextLocked()
+}
+
+func (w *writer) nextLocked() (count int, full bool) {
+	var first *write
+	bytes, ops := 0, 0
+	for i, wr := range w.waiting {
+		if wr.given {
+			continue // its caller has gone: it is dropped on the way
+		}
+		if first == nil {
+			first = wr
+		} else if first.command != nil || wr.command != nil || bytes+wr.size > batchBytes || ops+len(wr.ops) > batchOps {
+			return i, true
+		}
+		bytes += wr.size
+		ops += len(wr.ops)
+	}
+	return len(w.waiting), first != nil && first.command != nil
 }
 
 // take returns the writes that go together into the next command.
 func (w *writer) take() []*write {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var batch []*write
-	bytes, ops, used := 0, 0, 0
-	for _, wr := range w.waiting {
+	used, _ := w.nextLocked()
+	batch := make([]*write, 0, used)
+	for _, wr := range w.waiting[:used] {
 		if !wr.given {
-			if len(batch) > 0 && (wr.command != nil || batch[0].command != nil || bytes+wr.size > batchBytes || ops+len(wr.ops) > batchOps) {
-				break
-			}
 			batch = append(batch, wr)
-			bytes += wr.size
-			ops += len(wr.ops)
 		}
-		used++
 		w.size -= wr.size
 	}
 	clear(w.waiting[:used])
@@ -159,8 +177,8 @@ func (w *writer) refuse() {
 }
 
 // carry brings one batch to the leader, again and again under one identity, until it is applied here or the
-// last of its callers has gone.
-func (w *writer) carry(batch []*write) {
+// last of its callers has gone. It reports whether it was.
+func (w *writer) carry(batch []*write) bool {
 	w.seq++
 	id := fsm.WriteID{Session: w.session, Seq: w.seq}
 	deadline := batch[0].deadline
@@ -190,6 +208,7 @@ func (w *writer) carry(batch []*write) {
 		}
 		close(wr.done)
 	}
+	return err == nil
 }
 
 // begin marks a batch as submitted and returns those of its writes whose callers still wait, with the command

@@ -205,8 +205,7 @@ func (b block) splice(at int, old, entry []byte) (next block, ok bool) {
 	return next, true
 }
 
-// addOffsets writes to dst the 16-bit offsets in src, of the same length, each with by added, four at a time. No sum may
-// be outside of 0 to 0x7fff.
+// addOffsets writes to dst the 16-bit offsets in src, of the same length, each with by added, four at a time.
 func addOffsets(dst, src []byte, by int) {
 	const ones, high = 0x0001_0001_0001_0001, 0x8000_8000_8000_8000
 	each := uint64(uint16(by)) * ones
