@@ -256,11 +256,16 @@ func (n *Node) readPeers() map[string]string {
 	return known
 }
 
-// writePeers keeps the addresses of the servers, and forgets who is none any more.
+// writePeers keeps the addresses of the servers, and forgets who is none any more. As long as there are no servers it keeps
+// those of all members: they may be servers a moment later, and this node may be killed then.
 func (n *Node) writePeers(known map[string]string) {
 	n.missing(known)
 	keep := map[string]string{}
-	for _, s := range n.raft.GetConfiguration().Configuration().Servers {
+	servers := n.raft.GetConfiguration().Configuration().Servers
+	if len(servers) == 0 {
+		keep = known
+	}
+	for _, s := range servers {
 		if address := known[string(s.ID)]; address != "" {
 			keep[string(s.ID)] = address
 		}
