@@ -156,9 +156,11 @@ func (n *Node) memberEvent(what string, m *memberlist.Node, encoded []byte) {
 	}
 	n.memberMu.Unlock()
 	n.logger.Info(what, "member", nameOf(id), "id", id)
-	select {
-	case n.kick <- struct{}{}:
-	default:
+	for _, told := range []chan struct{}{n.kick, n.met} {
+		select {
+		case told <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -199,7 +201,8 @@ func withID(address, id string) raft.ServerAddress { return raft.ServerAddress(a
 // memberlist forgets the dead, so that two halves would not find each other again after a long partition.
 const rejoinEvery = 5 * time.Second
 
-// joinLoop contacts the configured members until one answers, and whoever is missing for as long as it is.
+// joinLoop contacts the configured members until one answers, and whoever is missing for as long as it is. It keeps the
+// addresses of all for the next life.
 func (n *Node) joinLoop() {
 	known := n.readPeers()
 	warned := false
@@ -215,12 +218,16 @@ func (n *Node) joinLoop() {
 			}
 			warned = err != nil && alone
 		}
-		select {
-		case <-time.After(pause):
-		case <-n.ctx.Done():
-			return
+		for rest := time.After(pause); rest != nil; {
+			select {
+			case <-rest:
+				rest = nil
+			case <-n.met:
+			case <-n.ctx.Done():
+				return
+			}
+			n.writePeers(known)
 		}
-		n.writePeers(known)
 	}
 }
 

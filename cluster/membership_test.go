@@ -103,6 +103,27 @@ func TestNode_TooManyVoters(t *testing.T) {
 	c.Agree()
 }
 
+// TestNode_KilledEarly ensures that a node which has nobody to join, and is killed as soon as its cluster has formed, finds
+// the others again.
+func TestNode_KilledEarly(t *testing.T) {
+	c := clustertest.New(t, 3)
+	first := c.Nodes[0]
+	first.Kill()
+	first.Start()
+	c.Eventually("it sees all", func() error {
+		members, err := first.Members(t.Context())
+		if err != nil {
+			return err
+		}
+		for _, m := range members {
+			if m.Alive != cluster.Alive {
+				return fmt.Errorf("%s is %v", m.Name, m.Alive)
+			}
+		}
+		return nil
+	})
+}
+
 // TestNode_SameName ensures that a second agent with the name of a live one ends with a clear message, and
 // the first one notices nothing.
 func TestNode_SameName(t *testing.T) {

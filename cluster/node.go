@@ -69,7 +69,8 @@ type Node struct {
 	memberMu      sync.Mutex
 	members       map[string]gossipMember // alive ones, by id
 
-	kick          chan struct{} // something happened to the members
+	kick          chan struct{} // something happened to the members: for the leader's work
+	met           chan struct{} // and for joinLoop
 	parting       chan struct{} // there is something in parted
 	mu            sync.Mutex
 	leaderChanged chan struct{}       // closed when the leader changes; guarded by mu
@@ -90,7 +91,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, logger: cfg.Logger,
-		members: map[string]gossipMember{}, kick: make(chan struct{}, 1), parting: make(chan struct{}, 1), parted: map[string]struct{}{}, leaderChanged: make(chan struct{}), done: make(chan struct{}), raftEnded: make(chan struct{}),
+		members: map[string]gossipMember{}, kick: make(chan struct{}, 1), met: make(chan struct{}, 1), parting: make(chan struct{}, 1), parted: map[string]struct{}{}, leaderChanged: make(chan struct{}), done: make(chan struct{}), raftEnded: make(chan struct{}),
 	}
 	n.life, n.began = rand.Text(), time.Now()
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
