@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -54,16 +53,7 @@ func TestMirror_Incomplete(t *testing.T) {
 	}
 	say(1)
 	m := &Mirror{Table: "t", Target: dict.Name{Type: "lmdb", Map: filepath.Join(dir, "v")}, From: oneTable{}, Logger: slog.New(slog.DiscardHandler), Postmap: command, Poll: 10 * time.Millisecond}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		m.Run(ctx)
-	}()
-	defer func() {
-		cancel()
-		<-done
-	}()
+	start(t, m)
 	until := func(what string, ok func(MirrorState) bool) {
 		t.Helper()
 		deadline := time.Now().Add(10 * time.Second)
@@ -94,18 +84,31 @@ func TestMirror_Incomplete(t *testing.T) {
 	}
 }
 
-// atOnce removes a file when a Mirror has just put it in place, the first time.
-type atOnce struct {
-	slog.Handler
-	path string
-	once *sync.Once
+// start runs m until the test ends.
+func start(t *testing.T, m *Mirror) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		m.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
 }
 
-func (h atOnce) Enabled(context.Context, slog.Level) bool { return true }
+// atOnce calls a function when a Mirror has just put its files in place.
+type atOnce struct {
+	slog.Handler
+	written func()
+}
+
+func (atOnce) Enabled(context.Context, slog.Level) bool { return true }
 
 func (h atOnce) Handle(_ context.Context, r slog.Record) error {
 	if r.Message == "mirror written" {
-		h.once.Do(func() { os.Remove(h.path) })
+		h.written()
 	}
 	return nil
 }
@@ -113,26 +116,24 @@ func (h atOnce) Handle(_ context.Context, r slog.Record) error {
 // TestMirror_RemovedAtOnce ensures that a file which somebody removes in the moment that it was put in place comes back.
 func TestMirror_RemovedAtOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "v")
-	m := &Mirror{Table: "t", Target: dict.Name{Type: "texthash", Map: path}, From: oneTable{},
-		Logger: slog.New(atOnce{slog.DiscardHandler, path, new(sync.Once)}), Poll: 5 * time.Millisecond}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		m.Run(ctx)
-	}()
-	deadline := time.Now().Add(10 * time.Second)
-	for {
-		_, err := os.Stat(path)
-		if err == nil && m.State().Current {
-			break
+	written, times := make(chan error, 1), 0
+	logger := slog.New(atOnce{slog.DiscardHandler, func() {
+		switch times++; times {
+		case 1:
+			os.Remove(path)
+		case 2:
+			_, err := os.Stat(path)
+			written <- err
 		}
-		if time.Now().After(deadline) {
-			t.Errorf("it did not come back: %v, %+v", err, m.State())
-			break
+	}})
+	m := &Mirror{Table: "t", Target: dict.Name{Type: "texthash", Map: path}, From: oneTable{}, Logger: logger, Poll: 5 * time.Millisecond}
+	start(t, m)
+	select {
+	case err := <-written:
+		if err != nil {
+			t.Error(err)
 		}
-		time.Sleep(5 * time.Millisecond)
+	case <-time.After(10 * time.Second):
+		t.Errorf("it does not come back: %+v", m.State())
 	}
-	cancel()
-	<-done
 }

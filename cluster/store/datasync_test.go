@@ -6,6 +6,9 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"github.com/hashicorp/raft-wal/fs"
+	"github.com/hashicorp/raft-wal/types"
 )
 
 // syncedFile counts whole syncs, which fail with err.
@@ -18,6 +21,27 @@ type syncedFile struct {
 func (f *syncedFile) Sync() error {
 	f.whole++
 	return f.err
+}
+
+// TestTidyFS_DataOnly ensures that segments, new ones and those of before, are files of which only the data is synced.
+func TestTidyFS_DataOnly(t *testing.T) {
+	dir, files := t.TempDir(), tidyFS{fs.New(), func() uint64 { return 0 }}
+	for name, open := range map[string]func() (types.WritableFile, error){
+		"new":    func() (types.WritableFile, error) { return files.Create(dir, "new.wal", 4096) },
+		"before": func() (types.WritableFile, error) { return files.OpenWriter(dir, "before.wal") },
+	} {
+		if err := os.WriteFile(filepath.Join(dir, "before.wal"), make([]byte, 4096), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w, err := open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		if _, ok := w.(*dataFile); !ok {
+			t.Errorf("%s: it is a %T", name, w)
+		}
+	}
 }
 
 // TestDataOnly ensures that a file is synced as a whole until that has worked once, then without its times, and that
