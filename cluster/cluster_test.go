@@ -5,11 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
-	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -289,85 +286,6 @@ func TestNode_NewNodeAlone(t *testing.T) {
 	}
 }
 
-// pairs yields n sorted entries of one generation.
-func pairs(n int, generation string) iter.Seq2[[]byte, []byte] {
-	return func(yield func(k, v []byte) bool) {
-		for i := range n {
-			if !yield(fmt.Appendf(nil, "user%08d@example.com", i), []byte(generation)) {
-				return
-			}
-		}
-	}
-}
-
-// TestNode_Import ensures that an import is seen as a whole on every node, that small and large ones
-// count rightly, and that an equal one writes nothing.
-func TestNode_Import(t *testing.T) {
-	c := clustertest.New(t, 3)
-	ctx := context.Background()
-	n := c.Followers()[0]
-	do := func(opts cluster.ImportOptions, entries iter.Seq2[[]byte, []byte], want string) cluster.ImportResult {
-		t.Helper()
-		r, err := n.Import(ctx, "virtual", opts, entries)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := fmt.Sprint(r.Added, r.Changed, r.Removed, r.Unchanged); got != want {
-			t.Fatalf("import: added, changed, removed, unchanged %s, want %s", got, want)
-		}
-		return r
-	}
-	const many = 20000
-	do(cluster.ImportOptions{DryRun: true}, pairs(many, "one"), "20000 0 0 0")
-	if len(n.Status().Tables) != 0 {
-		t.Fatal("a dry run changed something")
-	}
-	do(cluster.ImportOptions{}, pairs(many, "one"), "20000 0 0 0")
-	first := do(cluster.ImportOptions{}, pairs(many, "one"), "0 0 0 20000")
-	if again := do(cluster.ImportOptions{}, pairs(many, "one"), "0 0 0 20000"); again.Version != first.Version {
-		t.Fatal("an equal import changed the table")
-	}
-	do(cluster.ImportOptions{}, pairs(many-10, "one"), "0 0 10 19990")
-	do(cluster.ImportOptions{Merge: true}, pairs(many, "one"), "10 0 0 19990")
-	do(cluster.ImportOptions{Merge: true}, pairs(5, "two"), "0 5 0 0")
-	do(cluster.ImportOptions{}, pairs(many, "one"), "0 5 0 19995")
-	c.Agree()
-
-	stop := make(chan struct{})
-	var tasks sync.WaitGroup
-	for _, node := range c.Nodes {
-		tasks.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				s, err := node.State()
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				table, _ := s.Table("virtual")
-				seen := map[string]int{}
-				for _, v := range table.All() {
-					seen[string(v)]++
-				}
-				if len(seen) != 1 {
-					t.Errorf("%s saw a mixture: %v", node.Config.Name, seen)
-					return
-				}
-			}
-		})
-	}
-	for i := range 6 {
-		do(cluster.ImportOptions{}, pairs(many, fmt.Sprint("gen", i)), "0 20000 0 0")
-	}
-	close(stop)
-	tasks.Wait()
-	c.Agree()
-}
-
 // TestNode_Snapshot ensures that a saved snapshot brings back the tables, whole or one at a time, and that
 // a damaged one changes nothing.
 func TestNode_Snapshot(t *testing.T) {
@@ -550,60 +468,5 @@ func TestNode_FindsAgain(t *testing.T) {
 	n2.Put("t", "k", "w")
 	if members, err := n2.Members(context.Background()); err != nil || len(members) != 2 || members[1].Role != cluster.RoleNonvoter {
 		t.Errorf("%+v %v", members, err)
-	}
-}
-
-// TestRecovery ensures that one survivor of a lost majority becomes a cluster of its own with every entry it
-// has, and that the others join it with empty directories and not with their old ones.
-func TestRecovery(t *testing.T) {
-	c := clustertest.New(t, 3)
-	c.Leader().Create("t")
-	for i := range 50 {
-		c.Nodes[i%3].Put("t", fmt.Sprint(i), "v")
-	}
-	c.Agree()
-	for _, n := range c.Nodes {
-		n.Kill()
-	}
-	survivor := c.Nodes[1]
-	survivor.Config.Join, survivor.Config.BootstrapExpect = nil, 0
-	if _, err := cluster.OpenRecovery(survivor.Config.DataDir, "n7", slog.New(slog.DiscardHandler)); !errors.Is(err, cluster.ErrRefused) {
-		t.Errorf("with another name: %v", err)
-	}
-	if _, err := cluster.OpenRecovery(t.TempDir(), "n2", slog.New(slog.DiscardHandler)); !errors.Is(err, cluster.ErrNoState) {
-		t.Errorf("empty directory: %v", err)
-	}
-	for range 2 { // the second time it is a cluster of its own already
-		r, err := cluster.OpenRecovery(survivor.Config.DataDir, "n2", slog.New(slog.DiscardHandler))
-		if err != nil {
-			t.Fatal(err)
-		}
-		tables, err := r.Run()
-		if err != nil || len(tables) != 1 || tables[0].Entries != 50 {
-			t.Fatalf("%+v %v", tables, err)
-		}
-		if err := r.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for range 2 { // and it starts again after a clean stop
-		survivor.Start()
-		survivor.WaitReady()
-		survivor.Put("t", "after", "v")
-		for i := range 50 {
-			survivor.Want("t", fmt.Sprint(i), "v")
-		}
-		survivor.Kill()
-	}
-	survivor.Start()
-	old, fresh := c.Nodes[0], c.Nodes[2]
-	old.Config.Join, old.Config.BootstrapExpect = []string{survivor.Config.Gossip}, 0
-	old.Start()
-	fresh.Config.Join, fresh.Config.BootstrapExpect, fresh.Config.DataDir = []string{survivor.Config.Gossip}, 0, t.TempDir()
-	fresh.Start()
-	fresh.WaitReady()
-	fresh.Want("t", "after", "v")
-	if got := survivor.Status().Voters; slices.Contains(got, "n1") {
-		t.Errorf("voters %v: a node with the old data directory was taken in", got)
 	}
 }

@@ -26,6 +26,79 @@ func numbered(count int, value func(i int) string) iter.Seq2[[]byte, []byte] {
 	}
 }
 
+// generation yields entries number 0 up to count with one value.
+func generation(count int, value string) iter.Seq2[[]byte, []byte] {
+	return numbered(count, func(int) string { return value })
+}
+
+// TestNode_Import ensures that an import is seen as a whole on every node, that small and large ones
+// count rightly, and that an equal one writes nothing.
+func TestNode_Import(t *testing.T) {
+	c := clustertest.New(t, 3)
+	ctx := context.Background()
+	n := c.Followers()[0]
+	do := func(opts cluster.ImportOptions, entries iter.Seq2[[]byte, []byte], want string) cluster.ImportResult {
+		t.Helper()
+		r, err := n.Import(ctx, "virtual", opts, entries)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(r.Added, r.Changed, r.Removed, r.Unchanged); got != want {
+			t.Fatalf("import: added, changed, removed, unchanged %s, want %s", got, want)
+		}
+		return r
+	}
+	const many = 20000
+	do(cluster.ImportOptions{DryRun: true}, generation(many, "one"), "20000 0 0 0")
+	if len(n.Status().Tables) != 0 {
+		t.Fatal("a dry run changed something")
+	}
+	do(cluster.ImportOptions{}, generation(many, "one"), "20000 0 0 0")
+	first := do(cluster.ImportOptions{}, generation(many, "one"), "0 0 0 20000")
+	if again := do(cluster.ImportOptions{}, generation(many, "one"), "0 0 0 20000"); again.Version != first.Version {
+		t.Fatal("an equal import changed the table")
+	}
+	do(cluster.ImportOptions{}, generation(many-10, "one"), "0 0 10 19990")
+	do(cluster.ImportOptions{Merge: true}, generation(many, "one"), "10 0 0 19990")
+	do(cluster.ImportOptions{Merge: true}, generation(5, "two"), "0 5 0 0")
+	do(cluster.ImportOptions{}, generation(many, "one"), "0 5 0 19995")
+	c.Agree()
+
+	stop := make(chan struct{})
+	var tasks sync.WaitGroup
+	for _, node := range c.Nodes {
+		tasks.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				s, err := node.State()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				table, _ := s.Table("virtual")
+				seen := map[string]int{}
+				for _, v := range table.All() {
+					seen[string(v)]++
+				}
+				if len(seen) != 1 {
+					t.Errorf("%s saw a mixture: %v", node.Config.Name, seen)
+					return
+				}
+			}
+		})
+	}
+	for i := range 6 {
+		do(cluster.ImportOptions{}, generation(many, fmt.Sprint("gen", i)), "0 20000 0 0")
+	}
+	close(stop)
+	tasks.Wait()
+	c.Agree()
+}
+
 func same(int) string { return "mailbox" }
 
 // everyTenth changes, removes and leaves alone.

@@ -80,7 +80,7 @@ func (w *writer) do(ctx context.Context, wr *write) (fsm.Result, error) {
 	}
 	w.waiting = append(w.waiting, wr)
 	w.size += wr.size
-	count, full := len(w.waiting), wr.command != nil || w.size >= batchBytes
+	count, full := len(w.waiting), wr.command != nil || w.size >= batchBytes // as nextLocked has it, without going through all
 	w.mu.Unlock()
 	w.gather.came(count, full)
 	select {
@@ -142,7 +142,7 @@ func (w *writer) nextLocked() (count int, full bool) {
 		bytes += wr.size
 		ops += len(wr.ops)
 	}
-	return len(w.waiting), first != nil && first.command != nil
+	return len(w.waiting), bytes >= batchBytes || first != nil && first.command != nil
 }
 
 // take returns the writes that go together into the next command.
