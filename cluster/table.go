@@ -23,6 +23,7 @@ var (
 	_ dict.Reader     = (*Table)(nil)
 	_ dict.FlagReader = (*Table)(nil)
 	_ dict.Writer     = (*Table)(nil)
+	_ dict.Starter    = (*Table)(nil)
 )
 
 // Table returns the handle of a raft table. It never waits.
@@ -82,13 +83,43 @@ func (t *Table) writable() error {
 
 // Update implements dict.Writer.
 func (t *Table) Update(ctx context.Context, key, value []byte) error {
-	if err := dict.CheckEntry(key, value); err != nil {
-		return err
-	}
-	if err := t.writable(); err != nil {
+	if err := t.acceptable(key, value); err != nil {
 		return err
 	}
 	_, err := t.op(ctx, fsm.Op{Kind: fsm.OpUpdate, Way: t.way, Table: t.name, Key: key, Value: value})
+	return err
+}
+
+func (t *Table) acceptable(key, value []byte) error {
+	if err := dict.CheckEntry(key, value); err != nil {
+		return err
+	}
+	return t.writable()
+}
+
+// A started is an update whose caller is told instead of waiting.
+type started struct {
+	t *Table
+	write
+}
+
+// Start implements dict.Starter.
+func (t *Table) Start(key, value []byte, limit time.Duration, done func()) (dict.Change, error) {
+	if err := t.acceptable(key, value); err != nil {
+		return nil, err
+	}
+	c := &started{t: t}
+	c.set(fsm.Op{Kind: fsm.OpUpdate, Way: t.way, Table: t.name, Key: key, Value: value})
+	c.deadline, c.told = time.Now().Add(limit), done
+	if err := t.n.writer.add(&c.write); err != nil {
+		return nil, t.failed(err)
+	}
+	return c, nil
+}
+
+// Outcome implements dict.Change.
+func (c *started) Outcome() error {
+	_, err := c.t.became(c.t.n.writer.outcome(&c.write, context.DeadlineExceeded))
 	return err
 }
 
@@ -116,7 +147,7 @@ func (t *Table) DeleteIf(ctx context.Context, key, seen []byte) (found bool, err
 	case errors.Is(err, ErrRefused):
 		return t.Delete(ctx, key)
 	case err != nil:
-		return false, fmt.Errorf("write to table %s: %w", t.name, err)
+		return false, t.failed(err)
 	case len(r.Ops) != 1:
 		return false, t.n.statusError(t.name, r)
 	}
@@ -130,14 +161,26 @@ func (t *Table) DeleteIf(ctx context.Context, key, seen []byte) (found bool, err
 }
 
 func (t *Table) op(ctx context.Context, op fsm.Op) (fsm.OpStatus, error) {
+	wr := &write{}
+	wr.set(op)
+	return t.became(t.n.writer.do(ctx, wr))
+}
+
+// set makes wr the write of one op.
+func (wr *write) set(op fsm.Op) {
 	// The batch outlives a caller that gives up, so it must not see the caller's memory.
 	buf := append(append(make([]byte, 0, len(op.Key)+len(op.Value)), op.Key...), op.Value...)
 	op.Key, op.Value = buf[:len(op.Key):len(op.Key)], buf[len(op.Key):]
-	wr := &write{op: [1]fsm.Op{op}, size: len(t.name) + len(buf) + opOverhead}
-	wr.ops = wr.op[:]
-	r, err := t.n.writer.do(ctx, wr)
+	wr.op[0] = op
+	wr.ops, wr.size = wr.op[:], len(op.Table)+len(buf)+opOverhead
+}
+
+func (t *Table) failed(err error) error { return fmt.Errorf("write to table %s: %w", t.name, err) }
+
+// became returns the status of a write of one op.
+func (t *Table) became(r fsm.Result, err error) (fsm.OpStatus, error) {
 	if err != nil {
-		return 0, fmt.Errorf("write to table %s: %w", t.name, err)
+		return 0, t.failed(err)
 	}
 	if len(r.Ops) != 1 {
 		return 0, t.n.statusError(t.name, r)

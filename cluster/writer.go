@@ -30,10 +30,12 @@ type write struct {
 	command  *fsm.Command // or this, which goes alone; the writer adds its ID and the node of its Origin
 	size     int
 	deadline time.Time
-	done     chan struct{} // closed when result and err are set
+	done     chan struct{} // closed when it has ended
+	told     func()        // or this, called with writer.mu held, unless it was given up
 
 	submitted bool // guarded by writer.mu: it may happen from now on
 	given     bool // guarded by writer.mu: its caller is gone
+	ended     bool // guarded by writer.mu: result and err are set
 	result    fsm.Result
 	err       error
 }
@@ -69,37 +71,59 @@ func (w *writer) do(ctx context.Context, wr *write) (fsm.Result, error) {
 	}
 	wr.deadline, _ = ctx.Deadline()
 	wr.done = make(chan struct{})
+	if err := w.add(wr); err != nil {
+		return fsm.Result{}, err
+	}
+	select {
+	case <-wr.done:
+		return wr.result, wr.err
+	case <-ctx.Done():
+		return w.outcome(wr, context.Cause(ctx))
+	}
+}
+
+// add lets a write wait for its turn. It never waits itself.
+func (w *writer) add(wr *write) error {
 	w.mu.Lock()
 	if w.n.ctx.Err() != nil {
 		w.mu.Unlock()
-		return fsm.Result{}, ErrClosed
+		return ErrClosed
 	}
 	if w.size+wr.size > queueLimit {
 		w.mu.Unlock()
-		return fsm.Result{}, fmt.Errorf("too many writes wait on this node: %w", dict.ErrRetry)
+		return fmt.Errorf("too many writes wait on this node: %w", dict.ErrRetry)
 	}
 	w.waiting = append(w.waiting, wr)
 	w.size += wr.size
 	count, full := len(w.waiting), wr.command != nil || w.size >= batchBytes // as nextLocked has it, without going through all
 	w.mu.Unlock()
 	w.gather.came(count, full)
-	select {
-	case <-wr.done:
-		return wr.result, wr.err
-	case <-ctx.Done():
-	}
+	return nil
+}
+
+// outcome returns what became of a write that has ended. One that has not is given up, because of cause.
+func (w *writer) outcome(wr *write, cause error) (fsm.Result, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	select {
-	case <-wr.done:
+	if wr.ended {
 		return wr.result, wr.err
-	default:
 	}
 	wr.given = true
 	if wr.submitted {
-		return fsm.Result{}, fmt.Errorf("%w: %w", dict.ErrUnknownOutcome, context.Cause(ctx))
+		return fsm.Result{}, fmt.Errorf("%w: %w", dict.ErrUnknownOutcome, cause)
 	}
-	return fsm.Result{}, w.n.leaderless(context.Cause(ctx))
+	return fsm.Result{}, w.n.leaderless(cause)
+}
+
+// endLocked tells the caller that result and err are set.
+func (wr *write) endLocked() {
+	wr.ended = true
+	switch {
+	case wr.told == nil:
+		close(wr.done)
+	case !wr.given:
+		wr.told()
+	}
 }
 
 // run carries batches to the leader until the node ends.
@@ -171,7 +195,7 @@ func (w *writer) refuse() {
 	defer w.mu.Unlock()
 	for _, wr := range w.waiting {
 		wr.err = ErrClosed
-		close(wr.done)
+		wr.endLocked()
 	}
 	w.waiting, w.size = nil, 0
 }
@@ -206,7 +230,7 @@ func (w *writer) carry(batch []*write) bool {
 		default:
 			wr.err = w.n.leaderless(err)
 		}
-		close(wr.done)
+		wr.endLocked()
 	}
 	return err == nil
 }

@@ -37,7 +37,7 @@ type conn struct {
 	here     bool        // guarded by loop.mu: the loop has it
 	missed   bool        // guarded by loop.mu: something came while the loop did not have it
 	interest uint32      // guarded by loop.mu: events that epoll looks for
-	timed    bool        // guarded by loop.mu: it is in loop.timed
+	due      time.Time   // guarded by loop.mu: the deadline as the loop knows it; zero without
 	queued   bool        // of the loop: it is going to have a turn
 
 	unread   bool      // there may be something to be read
@@ -53,6 +53,7 @@ type conn struct {
 	aliases  *Aliases  // for which opened holds
 	opened   map[string]*handle
 	writing  patience
+	change   change
 	*gated   // nil for a connection that no other server gets
 
 	tally           *tally
@@ -70,6 +71,8 @@ type handle struct {
 	denied bool
 	bad    bool // not a table name
 	prompt bool // it is a raft table of fixed keys: a lookup does not wait
+
+	starter dict.Starter // nil where its updates need a goroutine that waits
 
 	tally *tableTally
 	named bool // it is counted by its name, if there may be one more
@@ -94,10 +97,12 @@ func (s *Server) newConn(fd int, svc *Service, pid int, fresh bool) (*conn, erro
 	if err != nil {
 		return nil, err
 	}
-	return &conn{
+	c := &conn{
 		s: s, svc: svc, loop: l, fd: fd, pid: pid, turns: make(chan turn, 1), in: make([]byte, 0, readSize),
 		tally: s.counting.begin(svc.Name, fresh),
-	}, nil
+	}
+	c.change.done = func() { l.conclude(c) }
+	return c, nil
 }
 
 // serveList answers one list, which is parsed into c.list.
@@ -174,6 +179,7 @@ func (c *conn) open(name []byte) *handle {
 		}
 		h.table = c.s.cfg.Tables.Table(raft)
 		h.prompt = true
+		h.starter, _ = h.table.(dict.Starter)
 	default:
 		h.table = c.openLocal(h.name)
 		h.local = h.table != nil
@@ -347,18 +353,33 @@ func (c *conn) find(h *handle, key []byte) (value []byte, found bool, err error)
 }
 
 func (c *conn) update(h *handle) status {
-	key, valid := c.key(h)
-	if !valid {
-		c.notUTF8(h, errKeyNotUTF8)
-	}
-	if !valid || c.req.modern && c.req.flags&dict.UTF8Active != 0 && !utf8.Valid(c.req.value) {
+	key, ok := c.updateKey(h)
+	if !ok {
+		if _, valid := c.key(h); !valid {
+			c.notUTF8(h, errKeyNotUTF8)
+		}
 		return statusOK // Postfix's own tables do nothing and say so
 	}
+	return c.updated(h, h.table.Update(c.writing.within(c.s.ctx, c.limit(h)), key, c.req.value))
+}
+
+// updateKey returns the key of an update that is to be made. ok is false where one of key and value is not UTF-8 and
+// ought to be.
+func (c *conn) updateKey(h *handle) (key []byte, ok bool) {
+	key, valid := c.key(h)
+	if !valid || c.req.modern && c.req.flags&dict.UTF8Active != 0 && !utf8.Valid(c.req.value) {
+		return nil, false
+	}
 	c.s.cursors.forget(cursorKey{c.svc.Name, c.pid, h.name}, key)
-	ctx := c.writing.within(c.s.ctx, c.limit(h))
-	err := h.table.Update(ctx, key, c.req.value)
+	return key, true
+}
+
+// updated returns the answer to an update that ended with err. A table that is not there is made.
+func (c *conn) updated(h *handle, err error) status {
 	if errors.Is(err, dict.ErrNoTable) {
+		ctx := c.writing.within(c.s.ctx, c.limit(h))
 		if err = h.table.Create(ctx); err == nil {
+			key, _ := c.key(h)
 			err = h.table.Update(ctx, key, c.req.value)
 		}
 	}

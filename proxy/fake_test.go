@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"bytes"
 	"context"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -32,6 +33,13 @@ func (s *tables) put(name, key, value string) {
 	s.m[name].entries[key] = value
 }
 
+// fail has accesses fail with err, or drops the table where that is nil.
+func (s *tables) fail(name string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.m[name].entries, s.m[name].err = nil, err
+}
+
 type table struct {
 	set     *tables
 	name    string
@@ -39,9 +47,10 @@ type table struct {
 	entries map[string]string // nil: the table does not exist
 	always  string            // the value of every key
 	err     error             // of every access
-	block   bool              // writes wait for their deadline
+	block   bool              // updates, and making the table, wait for their deadline
 	blocked chan<- struct{}   // told when one does, if not nil
 	within  time.Duration     // the deadline of writes
+	waits   bool              // it is no dict.Starter: updates need a goroutine that waits
 }
 
 func newTables() *tables { return &tables{m: map[string]*table{}} }
@@ -64,10 +73,68 @@ func (s *tables) setLocked(name string, t table) *table {
 func (s *tables) Table(name string) proxy.Table {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if t, ok := s.m[name]; ok {
+	t, ok := s.m[name]
+	if !ok {
+		t = s.setLocked(name, table{})
+	}
+	if t.waits {
 		return t
 	}
-	return s.setLocked(name, table{})
+	return starter{t}
+}
+
+// starter is a table whose updates go on by themselves.
+type starter struct{ *table }
+
+var _ dict.Starter = starter{}
+
+func (t starter) Start(key, value []byte, limit time.Duration, done func()) (dict.Change, error) {
+	key, value = bytes.Clone(key), bytes.Clone(value)
+	ctx, cancel := context.WithTimeout(context.Background(), limit+time.Minute) // who started it gives up sooner
+	c := &started{given: cancel, done: done}
+	if !t.block && rand.IntN(3) == 0 {
+		c.end(t.Update(ctx, key, value)) // sooner than anybody can ask
+		return c, nil
+	}
+	go func() {
+		if !t.block && rand.IntN(2) == 0 {
+			time.Sleep(time.Duration(rand.IntN(300)) * time.Microsecond)
+		}
+		c.end(t.Update(ctx, key, value))
+	}()
+	return c, nil
+}
+
+// started is an update under way.
+type started struct {
+	given context.CancelFunc
+	done  func()
+
+	mu    sync.Mutex
+	over  bool
+	asked bool
+	err   error
+}
+
+func (c *started) end(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.given()
+	if !c.asked {
+		c.over, c.err = true, err
+		c.done()
+	}
+}
+
+func (c *started) Outcome() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked = true
+	if !c.over {
+		c.given()
+		return dict.ErrUnknownOutcome
+	}
+	return c.err
 }
 
 func (t *table) ready() error {
@@ -114,20 +181,27 @@ func (t *table) Kind() dict.Flags { return t.kind }
 func (t *table) WriteWithin() time.Duration { return t.within }
 
 func (t *table) Update(ctx context.Context, key, value []byte) error {
-	if t.block {
-		if t.blocked != nil {
-			t.blocked <- struct{}{}
-		}
-		<-ctx.Done()
-		return dict.ErrUnknownOutcome
-	}
 	t.set.mu.Lock()
 	defer t.set.mu.Unlock()
 	if err := t.ready(); err != nil {
 		return err
 	}
+	if t.block {
+		return t.wait(ctx)
+	}
 	t.entries[string(key)] = string(value)
 	return nil
+}
+
+// wait waits as one of a table that blocks. It gives the lock away meanwhile.
+func (t *table) wait(ctx context.Context) error {
+	t.set.mu.Unlock()
+	defer t.set.mu.Lock()
+	if t.blocked != nil {
+		t.blocked <- struct{}{}
+	}
+	<-ctx.Done()
+	return dict.ErrUnknownOutcome
 }
 
 func (t *table) Delete(ctx context.Context, key []byte) (bool, error) {
@@ -151,9 +225,12 @@ func (t *table) DeleteIf(ctx context.Context, key, seen []byte) (bool, error) {
 	return t.Delete(ctx, key)
 }
 
-func (t *table) Create(context.Context) error {
+func (t *table) Create(ctx context.Context) error {
 	t.set.mu.Lock()
 	defer t.set.mu.Unlock()
+	if t.block {
+		return t.wait(ctx)
+	}
 	if t.entries == nil {
 		t.entries = map[string]string{}
 	}
@@ -232,6 +309,13 @@ func (c *client) send(text string) {
 	if _, err := c.Write([]byte(strings.ReplaceAll(text, "|", "\x00"))); err != nil {
 		c.t.Fatal(err)
 	}
+}
+
+// open opens a table of fixed keys, as Postfix does before anything else.
+func (c *client) open(table string) {
+	c.t.Helper()
+	c.send("request|open|table|" + table + "|flags|0||")
+	c.want("status|0|flags|16||")
 }
 
 // want reads as many bytes as text has and compares.

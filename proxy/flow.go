@@ -42,6 +42,10 @@ func (c *conn) serve(ctx context.Context) (clean bool) {
 	defer c.loop.forget(c)
 	defer c.writing.stop()
 	for why := c.step(); ; {
+		if c.change.started != nil && why != waiting {
+			c.conclude() // whatever it came back for: the client gets its answer
+			why = again
+		}
 		switch why {
 		case again:
 			why = c.step()
@@ -71,9 +75,21 @@ func (c *conn) serve(ctx context.Context) (clean bool) {
 	}
 }
 
+// idle reports whether the client waits for nothing.
+func (c *conn) idle() bool { return len(c.out) == 0 && c.change.started == nil }
+
 // step does what need not wait, a bounded part of it: it sends, answers lookups, and reads. It logs nothing, for that
 // may wait too.
 func (c *conn) step() turn {
+	if c.change.started != nil {
+		switch {
+		case !c.change.over.Load():
+			return waiting
+		case c.change.started.Outcome() != nil:
+			return slow
+		}
+		c.conclude()
+	}
 	for range maxReads {
 		if len(c.out) > 0 {
 			switch sent, ok := c.send(); {
@@ -91,6 +107,9 @@ func (c *conn) step() turn {
 			return recalled // what was received goes on to the next server
 		}
 		if c.serveLookups() {
+			if c.begin() {
+				return waiting
+			}
 			return slow
 		}
 		if len(c.out) > 0 {

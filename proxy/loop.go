@@ -26,20 +26,21 @@ const (
 
 // A loop waits for the requests of many connections and answers lookups that cannot wait. A goroutine that reads by
 // itself costs two more system calls for a request, because it looks for it too early and is woken by way of the
-// poller, and a switch between goroutines; the loop asks the kernel once for all connections. Everything that may take
-// time is the business of the connection's own goroutine, which takes no part meanwhile: at any time a connection
-// belongs to one of the two.
+// poller, and a switch between goroutines; the loop asks the kernel once for all connections. It starts updates too, and
+// is told when they are over: of many at once, for one command carries them. Everything that may take time is the business
+// of the connection's own goroutine, which takes no part meanwhile: at any time a connection belongs to one of the two.
 //
 // A connection stays with epoll from its first wait to its end, edge triggered, so that going back and forth costs no
 // system call. What comes while its goroutine has it is noted in missed.
 type loop struct {
 	epoll, wake int
-	tick        time.Duration // how often slow clients are looked for
 
 	mu     sync.Mutex         // guards what follows, and of each conn what is called so there
 	conns  map[int32]*conn    // by descriptor
 	timed  map[*conn]struct{} // those that are here and have a deadline
+	scan   time.Time          // when to look for those whose time is up: at the first deadline or before; zero for never
 	kicked []*conn            // to be recalled
+	over   []*conn            // whose changes have an outcome
 	ending bool
 
 	ended chan struct{}
@@ -52,11 +53,11 @@ const (
 	maxReads = 8
 )
 
-// newLoops starts a loop for each processor, even if more goroutines may run. timeout is how long a client may take.
-func newLoops(timeout time.Duration) ([]*loop, error) {
+// newLoops starts a loop for each processor, even if more goroutines may run.
+func newLoops() ([]*loop, error) {
 	var loops []*loop
 	for range min(runtime.GOMAXPROCS(0), runtime.NumCPU(), maxLoops) {
-		l, err := newLoop(min(max(timeout/8, 10*time.Millisecond), 500*time.Millisecond))
+		l, err := newLoop()
 		if err != nil {
 			endLoops(loops)
 			return nil, err
@@ -66,8 +67,8 @@ func newLoops(timeout time.Duration) ([]*loop, error) {
 	return loops, nil
 }
 
-func newLoop(tick time.Duration) (*loop, error) {
-	l := &loop{tick: tick, conns: map[int32]*conn{}, timed: map[*conn]struct{}{}, ended: make(chan struct{})}
+func newLoop() (*loop, error) {
+	l := &loop{conns: map[int32]*conn{}, timed: map[*conn]struct{}{}, ended: make(chan struct{})}
 	var err error
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("wait for requests: epoll_create: %w", err)
@@ -110,24 +111,42 @@ func (l *loop) rouseLocked() {
 func (l *loop) wait(c *conn) (turn, error) {
 	l.mu.Lock()
 	switch {
-	case l.ending || c.recalled.Load() && len(c.out) == 0:
+	case c.change.started != nil && c.change.over.Load():
+		l.mu.Unlock()
+		return again, nil
+	case l.ending || c.recalled.Load() && c.idle():
 		l.mu.Unlock()
 		return recalled, nil
 	case c.missed:
 		c.missed, c.unread = false, true
-		l.mu.Unlock()
-		return again, nil
+		if c.change.started == nil {
+			l.mu.Unlock()
+			return again, nil
+		}
 	}
 	if err := l.listenLocked(c); err != nil {
 		l.mu.Unlock()
 		return gone, err
 	}
 	c.here = true
-	if l.timeLocked(c) && len(l.timed) == 1 {
-		l.rouseLocked() // it may be waiting for longer than a tick
+	if l.timeLocked(c) {
+		l.rouseLocked() // it waits for longer than that
 	}
 	l.mu.Unlock()
 	return <-c.turns, nil
+}
+
+// conclude tells that c's change has an outcome. Any goroutine may call it; it does not wait.
+func (l *loop) conclude(c *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c.change.over.Store(true)
+	if !c.here || l.ending {
+		return // its goroutine looks for itself
+	}
+	if l.over = append(l.over, c); len(l.over) == 1 {
+		l.rouseLocked()
+	}
 }
 
 // listenLocked has epoll look for what c waits for.
@@ -151,18 +170,22 @@ func (l *loop) listenLocked(c *conn) error {
 	return nil
 }
 
-// timeLocked sees to c's deadline. It returns true if c was put among those that have one.
+// timeLocked sees to c's deadline. It returns true if that is the first one.
 func (l *loop) timeLocked(c *conn) bool {
-	timed := !c.deadline.IsZero()
-	if timed == c.timed {
+	if c.deadline.Equal(c.due) {
 		return false
 	}
-	if c.timed = timed; timed {
-		l.timed[c] = struct{}{}
-	} else {
+	c.due = c.deadline
+	if c.due.IsZero() {
 		delete(l.timed, c)
+		return false
 	}
-	return timed
+	l.timed[c] = struct{}{}
+	first := l.scan.IsZero() || c.due.Before(l.scan)
+	if first {
+		l.scan = c.due
+	}
+	return first
 }
 
 // forget ends what the loop has to do with c. c's goroutine calls it.
@@ -191,17 +214,19 @@ func (l *loop) run() {
 	takeShortTurns()
 	events := make([]unix.EpollEvent, 128)
 	var ready, more []*conn // more: those that want another turn
-	scan := time.Now()      // when slow clients are to be looked for
 	for {
-		n, err := unix.EpollWait(l.epoll, events, l.patience(len(more) > 0, scan))
+		n, err := unix.EpollWait(l.epoll, events, l.patience(len(more) > 0))
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			panic(fmt.Sprintf("epoll_wait on our own descriptor: %v", err)) // EBADF, EFAULT, EINVAL: a bug
 		}
 		l.mu.Lock()
+		more = append(more, l.over...)
+		clear(l.over)
+		l.over = l.over[:0]
 		ready = l.readyLocked(ready[:0], more, events[:max(n, 0)])
 		kicked := l.kicked
 		l.kicked = nil
-		ending, timed := l.ending, len(l.timed) > 0
+		ending, scan := l.ending, l.scan
 		l.mu.Unlock()
 		if ending {
 			l.end()
@@ -217,9 +242,8 @@ func (l *loop) run() {
 		for _, c := range kicked {
 			l.release(c, recalled)
 		}
-		if timed {
+		if !scan.IsZero() {
 			if now := time.Now(); !now.Before(scan) {
-				scan = now.Add(l.tick)
 				l.expire(now)
 			}
 		}
@@ -229,7 +253,7 @@ func (l *loop) run() {
 // readyLocked appends the connections that have a turn: those of more and of events that are still here.
 func (l *loop) readyLocked(ready, more []*conn, events []unix.EpollEvent) []*conn {
 	for _, c := range more {
-		if c.here && l.conns[int32(c.fd)] == c {
+		if c.here && !c.queued && l.conns[int32(c.fd)] == c {
 			c.queued = true
 			ready = append(ready, c)
 		}
@@ -261,16 +285,16 @@ func (l *loop) readyLocked(ready, more []*conn, events []unix.EpollEvent) []*con
 }
 
 // patience returns how long to wait for events, in milliseconds; -1 is for ever.
-func (l *loop) patience(busy bool, scan time.Time) int {
+func (l *loop) patience(busy bool) int {
 	if busy {
 		return 0
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.timed) == 0 {
+	if l.scan.IsZero() {
 		return -1
 	}
-	return int((max(time.Until(scan), 0) + time.Millisecond - 1) / time.Millisecond)
+	return int((max(time.Until(l.scan), 0) + time.Millisecond - 1) / time.Millisecond)
 }
 
 // serve lets c do what it can. It returns true if c wants another turn.
@@ -280,7 +304,7 @@ func (l *loop) serve(c *conn) (more bool) {
 	case again:
 		return true
 	case waiting:
-		if (len(c.out) > 0) == (c.interest&unix.EPOLLOUT != 0) && c.deadline.IsZero() != c.timed {
+		if (len(c.out) > 0) == (c.interest&unix.EPOLLOUT != 0) && c.deadline.Equal(c.due) {
 			return false // as before
 		}
 		l.mu.Lock()
@@ -299,9 +323,9 @@ func (l *loop) serve(c *conn) (more bool) {
 // release gives c back to its goroutine, if it is here. A recalled connection has replies to send first.
 func (l *loop) release(c *conn, why turn) {
 	l.mu.Lock()
-	here := c.here && !(why == recalled && len(c.out) > 0)
+	here := c.here && !(why == recalled && !c.idle())
 	if here {
-		c.here, c.timed = false, false
+		c.here, c.due = false, time.Time{}
 		delete(l.timed, c)
 	}
 	l.mu.Unlock()
@@ -310,13 +334,17 @@ func (l *loop) release(c *conn, why turn) {
 	}
 }
 
-// expire gives up the clients that take too long.
+// expire gives back the connections whose time is up.
 func (l *loop) expire(now time.Time) {
 	l.mu.Lock()
 	var slow []*conn
+	l.scan = time.Time{}
 	for c := range l.timed {
-		if !now.Before(c.deadline) {
+		switch {
+		case !now.Before(c.due):
 			slow = append(slow, c)
+		case l.scan.IsZero() || c.due.Before(l.scan):
+			l.scan = c.due
 		}
 	}
 	l.mu.Unlock()

@@ -17,12 +17,18 @@ import (
 
 // crowded serves a table t whose lookups are answered, and a table slow whose writes take until their deadline. Of
 // the clients several share each loop, so what one does would be felt by others.
-func crowded(t *testing.T, limit time.Duration) (h *harness, blocked <-chan struct{}) {
+func crowded(t *testing.T, limit time.Duration, waits bool) (h *harness, blocked <-chan struct{}) {
 	ch := make(chan struct{}, 1024)
 	h = serve(t, proxy.Config{WriteTimeout: limit}, nil)
 	h.tables.set("t", table{entries: map[string]string{"a": "1"}})
-	h.tables.set("slow", table{entries: map[string]string{}, block: true, blocked: ch})
+	h.tables.set("slow", table{entries: map[string]string{}, block: true, blocked: ch, waits: waits})
 	return h, ch
+}
+
+// bothWays runs a test with updates that go on by themselves and with such as need a goroutine that waits.
+func bothWays(t *testing.T, test func(t *testing.T, waits bool)) {
+	t.Run("started", func(t *testing.T) { test(t, false) })
+	t.Run("waiting", func(t *testing.T) { test(t, true) })
 }
 
 const (
@@ -32,10 +38,18 @@ const (
 
 // TestServer_SlowWriteAlone ensures that writes that take their time hold up no lookup of another connection.
 func TestServer_SlowWriteAlone(t *testing.T) {
-	h, blocked := crowded(t, 2*time.Second)
+	bothWays(t, slowWriteAlone)
+}
+
+func slowWriteAlone(t *testing.T, waits bool) {
+	h, blocked := crowded(t, 2*time.Second, waits)
 	var writers []*client
-	for range 4 * runtime.GOMAXPROCS(0) {
+	for i := range 4 * runtime.GOMAXPROCS(0) {
 		c := h.dial()
+		c.open("raft:slow")
+		if i == 2*runtime.GOMAXPROCS(0) {
+			h.tables.fail("slow", nil) // from now on it is to be made first, which takes no less time
+		}
 		c.send(updateSlow)
 		<-blocked
 		writers = append(writers, c)
@@ -62,9 +76,14 @@ func TestServer_SlowWriteAlone(t *testing.T) {
 // TestServer_MeanwhileSent ensures that what a client sends while its request is being served is neither lost nor
 // answered out of turn, be it more requests or the end.
 func TestServer_MeanwhileSent(t *testing.T) {
-	h, blocked := crowded(t, 50*time.Millisecond)
+	bothWays(t, meanwhileSent)
+}
+
+func meanwhileSent(t *testing.T, waits bool) {
+	h, blocked := crowded(t, 50*time.Millisecond, waits)
 	for range 5 {
 		c := h.dial()
+		c.open("raft:slow")
 		c.send(updateSlow)
 		<-blocked
 		c.send(lookupA + lookupSlow[:20])
@@ -81,7 +100,7 @@ func TestServer_MeanwhileSent(t *testing.T) {
 
 // TestServer_EndBehindRequest ensures that a client that asks and goes is answered, and seen to have gone.
 func TestServer_EndBehindRequest(t *testing.T) {
-	h, _ := crowded(t, time.Second)
+	h, _ := crowded(t, time.Second, false)
 	for range 20 {
 		c := h.dial()
 		c.send(lookupA + lookupA)
@@ -94,7 +113,7 @@ func TestServer_EndBehindRequest(t *testing.T) {
 // TestServer_FloodShares ensures that clients that send requests without end do not keep the others from being
 // answered, nor the program from its other work.
 func TestServer_FloodShares(t *testing.T) {
-	h, _ := crowded(t, time.Second)
+	h, _ := crowded(t, time.Second, false)
 	many := []byte(strings.ReplaceAll(strings.Repeat(lookupA, 500), "|", "\x00"))
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -136,7 +155,7 @@ func TestServer_FloodShares(t *testing.T) {
 // TestServer_ShortTurns ensures that what answers lookups has threads which ask the scheduler for short turns, as many as
 // there are processors. A kernel that has turns of one length only (Linux before 6.12) tells 0 of each thread.
 func TestServer_ShortTurns(t *testing.T) {
-	h, _ := crowded(t, time.Second)
+	h, _ := crowded(t, time.Second, false)
 	loops := min(runtime.NumCPU(), runtime.GOMAXPROCS(0))
 	for range loops { // each of them serves one, the first request apart
 		c := h.dial()

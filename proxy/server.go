@@ -125,7 +125,7 @@ func (s *Server) nextLoop() (*loop, error) {
 		if err := s.ctx.Err(); err != nil {
 			return nil, fmt.Errorf("serve a connection: the server is closed: %w", err)
 		}
-		loops, err := newLoops(s.cfg.RequestTimeout)
+		loops, err := newLoops()
 		if err != nil {
 			return nil, err
 		}

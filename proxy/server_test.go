@@ -282,11 +282,39 @@ func TestServer_IdleConnections(t *testing.T) {
 	}
 }
 
+// TestServer_TableDropped ensures that an update makes a table anew that was dropped after it was opened, and that what
+// fails otherwise is RETRY, be it known at once or later.
+func TestServer_TableDropped(t *testing.T) {
+	bothWays(t, tableDropped)
+}
+
+func tableDropped(t *testing.T, waits bool) {
+	h := serve(t, proxy.Config{}, nil)
+	h.tables.set("t", table{entries: map[string]string{}, waits: waits})
+	c := h.dial()
+	c.open("raft:t")
+	for range 20 {
+		h.tables.fail("t", nil)
+		c.send("request|update|table|raft:t|flags|0|key|a|value|1||")
+		c.want("status|0||")
+		c.send(lookupA)
+		c.want("status|0|value|1||")
+		h.tables.fail("t", dict.ErrUnknownOutcome)
+		c.send("request|update|table|raft:t|flags|0|key|a|value|2||")
+		c.want("status|2||")
+	}
+}
+
 // TestServer_WriteDeadline ensures that a write that nobody answers is RETRY within its deadline.
 func TestServer_WriteDeadline(t *testing.T) {
+	bothWays(t, writeDeadline)
+}
+
+func writeDeadline(t *testing.T, waits bool) {
 	h := serve(t, proxy.Config{WriteTimeout: 100 * time.Millisecond}, nil)
-	h.tables.set("t", table{entries: map[string]string{}, block: true})
+	h.tables.set("t", table{entries: map[string]string{}, block: true, waits: waits})
 	c := h.dial()
+	c.open("raft:t")
 	began := time.Now()
 	c.send("request|update|table|raft:t|flags|0|key|a|value|1||")
 	c.want("status|2||")
@@ -298,13 +326,22 @@ func TestServer_WriteDeadline(t *testing.T) {
 // TestServer_TableDeadline ensures that a table with a deadline of its own is answered within that, where it is the
 // shorter one, and that meanwhile opens, lookups and other writes of other connections are answered at once.
 func TestServer_TableDeadline(t *testing.T) {
+	bothWays(t, tableDeadline)
+}
+
+func tableDeadline(t *testing.T, waits bool) {
 	h := serve(t, proxy.Config{WriteTimeout: time.Second}, nil)
 	blocked := make(chan struct{}, 2)
-	h.tables.set("hasty", table{entries: map[string]string{"k": "1"}, block: true, blocked: blocked, within: 100 * time.Millisecond})
-	h.tables.set("slow", table{entries: map[string]string{"k": "1"}, block: true, blocked: blocked, within: time.Hour})
-	h.tables.set("fine", table{entries: map[string]string{}, within: time.Nanosecond})
+	h.tables.set("hasty", table{entries: map[string]string{"k": "1"}, block: true, blocked: blocked, within: 100 * time.Millisecond, waits: waits})
+	h.tables.set("slow", table{entries: map[string]string{"k": "1"}, block: true, blocked: blocked, within: time.Hour, waits: waits})
+	h.tables.set("fine", table{entries: map[string]string{}, within: time.Hour, waits: waits})
 	for table, most := range map[string]time.Duration{"hasty": 700 * time.Millisecond, "slow": 3 * time.Second} {
+		for range 2 * runtime.GOMAXPROCS(0) {
+			h.dial().send("request|upd") // they have more time
+		}
 		c, other := h.dial(), h.dial()
+		c.open("raft:" + table)
+		other.open("raft:fine")
 		began := time.Now()
 		c.send("request|update|table|raft:" + table + "|flags|0|key|a|value|1||")
 		<-blocked
@@ -329,9 +366,13 @@ func TestServer_TableDeadline(t *testing.T) {
 // TestServer_Stops ensures that a server that is told to stop answers the request at hand and closes idle
 // connections.
 func TestServer_Stops(t *testing.T) {
+	bothWays(t, stops)
+}
+
+func stops(t *testing.T, waits bool) {
 	set := newTables()
 	blocked := make(chan struct{}, 1)
-	set.set("t", table{entries: map[string]string{}, block: true, blocked: blocked})
+	set.set("t", table{entries: map[string]string{}, block: true, blocked: blocked, waits: waits})
 	s := proxy.New(proxy.Config{Tables: set, WriteTimeout: 300 * time.Millisecond})
 	defer s.Close()
 	svc := &proxy.Service{Name: "proxywrite", Write: true}
@@ -346,10 +387,8 @@ func TestServer_Stops(t *testing.T) {
 	ended.Go(func() { s.Serve(ctx, ln, svc) })
 	h := &harness{t: t, path: path, svc: svc}
 	idle, busy := h.dial(), h.dial()
-	for _, c := range []*client{idle, busy} {
-		c.send("request|open|table|raft:t|flags|0||")
-		c.want("status|0|flags|16||")
-	}
+	idle.open("raft:t")
+	busy.open("raft:t")
 	busy.send("request|update|table|raft:t|flags|0|key|a|value|1||")
 	<-blocked
 	cancel()

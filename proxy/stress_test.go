@@ -19,8 +19,10 @@ import (
 // closed behind the last one, get each reply once, in order and right, while two servers take their connections from each
 // other at any moment. Some stay with one server: the next one would make up for what it does not wake up for.
 func TestServeHandover_Random(t *testing.T) {
-	first := serve(t, proxy.Config{}, nil)
-	second := serve(t, proxy.Config{Tables: first.tables}, nil)
+	cfg := proxy.Config{WriteTimeout: time.Hour} // it must not make up for a write whose end was missed
+	first := serve(t, cfg, nil)
+	cfg.Tables = first.tables
+	second := serve(t, cfg, nil)
 	first.tables.set("t", table{entries: map[string]string{}})
 	first.tables.set("bad", table{err: dict.ErrRetry})
 	const clients, rounds = 24, 60
