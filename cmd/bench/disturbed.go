@@ -23,6 +23,7 @@ var demands = []demand{
 type disturbance struct {
 	Quiet     time.Duration `json:"quiet_p999_ns"`
 	Disturbed time.Duration `json:"disturbed_p999_ns"`
+	Late      time.Duration `json:"late_p999_ns"` // the client's own timers meanwhile; 0 where it has none
 	Worst     time.Duration `json:"disturbed_max_ns"`
 	Took      time.Duration `json:"took_ns"` // the disturbance
 	Count     uint64        `json:"lookups"` // while it went on
@@ -59,7 +60,11 @@ func (p *phases) compare(took time.Duration) (disturbance, error) {
 	if before.total == 0 || while.total == 0 {
 		return disturbance{}, fmt.Errorf("%d lookups were counted while it was quiet and %d while it was not: too few to tell", before.total, while.total)
 	}
-	return disturbance{before.quantile(.999), while.quantile(.999), while.max, took, while.total}, nil
+	d := disturbance{Quiet: before.quantile(.999), Disturbed: while.quantile(.999), Worst: while.max, Took: took, Count: while.total}
+	if late := p.late(disturbed); late.total > 0 {
+		d.Late = late.quantile(.999)
+	}
+	return d, nil
 }
 
 // oneLarge starts an agent with a large table, and returns the sources of that and of one with the same keys.
@@ -89,7 +94,7 @@ func whileReplaced(l *lab, o options) (*section, error) {
 		return nil, err
 	}
 	s := disturbedSection("Lookups while the table is replaced")
-	s.say("One agent with %s entries, all of whose values a table import replaces; each import is compared with the %v before it. The importing command reads and sorts its source on this machine's processors too. A lookup that begins late, because the one before took long, counts from when it should have begun. Each reply is checked: it must be the old or the new value.",
+	s.say("One agent with %s entries, all of whose values a table import replaces; each import is compared with the %v before it. The importing command reads and sorts its source on this machine's processors too. A lookup that begins late, because the one before took long, counts from when it should have begun. Each reply is checked: it must be the old or the new value. How late the client's own timers are meanwhile, 99.9 %% of them, tells how long a process waits for a processor that does nothing but sleep: a reply cannot be seen sooner.",
 		thousands(float64(o.entries)), 2*o.time)
 	next := 1
 	lists, err := takeTurns(o.rounds, len(demands), func(i int) (disturbance, error) {
@@ -180,7 +185,7 @@ func (d *due) watch(p *phases) (time.Duration, error) {
 }
 
 func disturbedSection(title string) *section {
-	return &section{Title: title, Head: []string{"lookups", "takes", "quiet p99.9", "lookups meanwhile", "their p99.9", "slowest", "times quiet"}}
+	return &section{Title: title, Head: []string{"lookups", "takes", "quiet p99.9", "lookups meanwhile", "their p99.9", "slowest", "times quiet", "client's timers late by"}}
 }
 
 // addDisturbances adds the rows of all demands.
@@ -194,10 +199,15 @@ func (s *section) addDisturbances(what string, lists [][]disturbance) {
 	for i, list := range lists {
 		name := demands[i].name
 		times := of(list, func(d disturbance) float64 { return while(d) / before(d) })
+		late := "-" // without a pace there are no timers
+		if demands[i].pace > 0 {
+			late = of(list, nanoseconds(func(d disturbance) time.Duration { return d.Late })).duration()
+		}
 		s.keep(name, list)
 		s.row(name, of(list, nanoseconds(func(d disturbance) time.Duration { return d.Took })).duration(), of(list, before).duration(),
 			of(list, func(d disturbance) float64 { return float64(d.Count) }).count(), of(list, while).duration(),
-			of(list, nanoseconds(func(d disturbance) time.Duration { return d.Worst })).duration(), times.factor())
+			of(list, nanoseconds(func(d disturbance) time.Duration { return d.Worst })).duration(), times.factor(),
+			late)
 		bars.Groups = append(bars.Groups, name)
 		for j, figure := range []func(disturbance) float64{before, while} {
 			n := of(list, figure)

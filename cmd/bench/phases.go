@@ -23,8 +23,9 @@ const (
 type phases struct {
 	now atomic.Int32
 
-	mu     sync.Mutex // guards counts
+	mu     sync.Mutex // guards what follows
 	counts [allPhases]histogram
+	lates  [allPhases]histogram // by how much callers with a pace woke up late
 }
 
 func (p *phases) set(to phase) { p.now.Store(int32(to)) }
@@ -32,8 +33,11 @@ func (p *phases) set(to phase) { p.now.Store(int32(to)) }
 // of returns what was counted of a phase. run must have ended.
 func (p *phases) of(which phase) *histogram { return &p.counts[which] }
 
+// late returns by how much the callers' own timers were late in a phase. run must have ended.
+func (p *phases) late(which phase) *histogram { return &p.lates[which] }
+
 // run lets callers call until ctx ends, and closes them. With a pace, each caller begins one request in each such
-// time, or at once when it is late, and what it is late by counts as time that the request took.
+// time, or at once when the one before has taken that long, and then the delay counts as time that the request took.
 func (p *phases) run(ctx context.Context, callers []caller, pace time.Duration) error {
 	failures := make([]error, len(callers))
 	var tasks sync.WaitGroup
@@ -50,22 +54,25 @@ func (p *phases) run(ctx context.Context, callers []caller, pace time.Duration) 
 }
 
 func (p *phases) runOne(ctx context.Context, c caller, r *rand.Rand, pace time.Duration, next time.Time) error {
-	var counts [allPhases]histogram
+	var counts, lates [allPhases]histogram
 	defer func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		for i := range counts {
 			p.counts[i].merge(&counts[i])
+			p.lates[i].merge(&lates[i])
 		}
 	}()
 	for ctx.Err() == nil {
 		begin := time.Now()
 		if pace > 0 {
 			if begin.Before(next) {
+				slept := p.now.Load()
 				if wait(ctx, next); ctx.Err() != nil {
 					return nil
 				}
 				begin = time.Now() // a timer that is late is not the server's fault
+				lates[max(slept, p.now.Load())].add(begin.Sub(next))
 			} else {
 				begin = next
 			}
