@@ -2,14 +2,19 @@ package main
 
 import (
 	"path/filepath"
+	"runtime"
 	"strconv"
 
 	"golang.org/x/sys/unix"
 )
 
-// bulkNice is the niceness of commands that use all processors for a while: beside the agents and Postfix they take what
+// bulkNice is the niceness of commands that keep processors busy for a while: beside the agents and Postfix they take what
 // is left over, and a tenth at least.
 const bulkNice = 10
+
+// leaveProcessor has one processor less run this process, if there are several. Niceness does not help who has waited
+// for something and finds all processors busy: that takes until the kernel's next tick, with or without.
+func leaveProcessor() { runtime.GOMAXPROCS(max(1, runtime.GOMAXPROCS(0)-1)) }
 
 // lowerPriority makes this process as nice as bulkNice, if it is not nicer yet. Linux keeps a niceness for each thread, and
 // new ones have that of the thread that makes them, so all of them get it. A failure only leaves a thread as it was.
@@ -33,5 +38,8 @@ func lowerPriority() {
 func (a *app) gentle() {
 	if a.lowerPriority != nil {
 		a.lowerPriority()
+		if _, ok := a.lookup("GOMAXPROCS"); !ok {
+			leaveProcessor()
+		}
 	}
 }

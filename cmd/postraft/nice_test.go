@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -42,6 +43,17 @@ func TestImport_Nice(t *testing.T) {
 	}
 	if code := command.exit(); code != exitOK {
 		t.Errorf("it ended with %d", code)
+	}
+}
+
+// TestLeaveProcessor ensures that a command that is busy for a while leaves a processor to the others, unless there is one
+// only.
+func TestLeaveProcessor(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(3))
+	for _, want := range []int{2, 1, 1} {
+		if leaveProcessor(); runtime.GOMAXPROCS(0) != want {
+			t.Fatalf("%d processors, want %d", runtime.GOMAXPROCS(0), want)
+		}
 	}
 }
 

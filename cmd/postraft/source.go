@@ -67,7 +67,7 @@ func (a *app) loadType(file, typ string, opts dict.SourceOptions) (table, error)
 	return a.loadRules(file, typ, opts.Lenient)
 }
 
-// digestOfTable is digestOf with all processors, where the table can be parted.
+// digestOfTable is digestOf with several processors, where the table can be parted.
 func digestOfTable(t table) string {
 	if s, ok := t.(*dict.Source); ok {
 		return packed.DigestOf(s.Split(runtime.GOMAXPROCS(0))...).String()
