@@ -117,9 +117,11 @@ func (t *Table) Start(key, value []byte, limit time.Duration, done func()) (dict
 	return c, nil
 }
 
+var errGivenUp = errors.New("it was given up before it was over")
+
 // Outcome implements dict.Change.
 func (c *started) Outcome() error {
-	_, err := c.t.became(c.t.n.writer.outcome(&c.write, context.DeadlineExceeded))
+	_, err := c.t.became(c.t.n.writer.outcome(&c.write, errGivenUp))
 	return err
 }
 

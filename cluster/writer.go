@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"postraft/dict"
@@ -33,9 +34,9 @@ type write struct {
 	done     chan struct{} // closed when it has ended
 	told     func()        // or this, called with writer.mu held, unless it was given up
 
-	submitted bool // guarded by writer.mu: it may happen from now on
-	given     bool // guarded by writer.mu: its caller is gone
-	ended     bool // guarded by writer.mu: result and err are set
+	submitted bool        // guarded by writer.mu: it may happen from now on
+	given     bool        // guarded by writer.mu: its caller is gone
+	ended     atomic.Bool // result and err are set, and stay
 	result    fsm.Result
 	err       error
 }
@@ -103,9 +104,12 @@ func (w *writer) add(wr *write) error {
 
 // outcome returns what became of a write that has ended. One that has not is given up, because of cause.
 func (w *writer) outcome(wr *write, cause error) (fsm.Result, error) {
+	if wr.ended.Load() { // without the lock: who ends a batch holds it, and those who were told come here
+		return wr.result, wr.err
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if wr.ended {
+	if wr.ended.Load() {
 		return wr.result, wr.err
 	}
 	wr.given = true
@@ -117,7 +121,7 @@ func (w *writer) outcome(wr *write, cause error) (fsm.Result, error) {
 
 // endLocked tells the caller that result and err are set.
 func (wr *write) endLocked() {
-	wr.ended = true
+	wr.ended.Store(true)
 	switch {
 	case wr.told == nil:
 		close(wr.done)

@@ -50,14 +50,14 @@ type Writer interface {
 // A Starter is a Writer whose updates go on without a goroutine that waits for them.
 type Starter interface {
 	// Start begins an Update and returns at once. It copies key and value. limit is how long the caller is going to wait.
-	// done is called when the Change has an outcome, once, from any goroutine; it must not wait and must not call
-	// Outcome. It is not called after an error, nor after Outcome has returned.
+	// done is called when the Change has an outcome, once, from any goroutine and perhaps before Start returns; it must
+	// not wait and must not call Outcome. It is not called after an error, nor after Outcome has returned.
 	Start(key, value []byte, limit time.Duration, done func()) (Change, error)
 }
 
 // A Change is an update that was started. Its method may be called from any goroutine.
 type Change interface {
 	// Outcome returns what Update would have returned. Where there is no outcome yet, the caller gives up, as by the end
-	// of Update's context.
+	// of Update's context. Once there is one, it stays.
 	Outcome() error
 }

@@ -101,7 +101,7 @@ func (s *Server) newConn(fd int, svc *Service, pid int, fresh bool) (*conn, erro
 		s: s, svc: svc, loop: l, fd: fd, pid: pid, turns: make(chan turn, 1), in: make([]byte, 0, readSize),
 		tally: s.counting.begin(svc.Name, fresh),
 	}
-	c.change.done = func() { l.conclude(c) }
+	c.change.done = func() { l.tell(c) }
 	return c, nil
 }
 
@@ -360,7 +360,9 @@ func (c *conn) update(h *handle) status {
 		}
 		return statusOK // Postfix's own tables do nothing and say so
 	}
-	return c.updated(h, h.table.Update(c.writing.within(c.s.ctx, c.limit(h)), key, c.req.value))
+	limit := c.limit(h)
+	until := time.Now().Add(limit)
+	return c.updated(h, h.table.Update(c.writing.within(c.s.ctx, limit), key, c.req.value), until)
 }
 
 // updateKey returns the key of an update that is to be made. ok is false where one of key and value is not UTF-8 and
@@ -374,10 +376,12 @@ func (c *conn) updateKey(h *handle) (key []byte, ok bool) {
 	return key, true
 }
 
-// updated returns the answer to an update that ended with err. A table that is not there is made.
-func (c *conn) updated(h *handle, err error) status {
+// updated returns the answer to an update that ended with err. A table that is not there is made, if there is time until
+// then: a new limit would be another one, for what a table allows is known while it is there.
+func (c *conn) updated(h *handle, err error, until time.Time) status {
 	if errors.Is(err, dict.ErrNoTable) {
-		ctx := c.writing.within(c.s.ctx, c.limit(h))
+		ctx, cancel := context.WithDeadline(c.s.ctx, until)
+		defer cancel()
 		if err = h.table.Create(ctx); err == nil {
 			key, _ := c.key(h)
 			err = h.table.Update(ctx, key, c.req.value)

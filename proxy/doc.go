@@ -34,9 +34,9 @@
 //
 // Each connection has a goroutine, and the processors have a loop each, which waits for the requests of all connections
 // and answers lookups in raft tables of fixed keys by itself: one read and one write for each, and a system call to wait
-// that all who are ready share. Updates of raft tables it starts, and answers those that are over together. For anything
-// else that may take time (a delete, rules, a local table, a log line) the loop gives the connection to its goroutine,
-// and gets it back.
+// that all who are ready share. Updates of raft tables that the connection has opened it starts, and answers those
+// that are over together. For anything else that may take time (a delete, rules, a local table, a log line) the loop gives
+// the connection to its goroutine, and gets it back.
 //
 // # Limits
 //

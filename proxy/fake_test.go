@@ -49,7 +49,9 @@ type table struct {
 	err     error             // of every access
 	block   bool              // updates, and making the table, wait for their deadline
 	blocked chan<- struct{}   // told when one does, if not nil
-	within  time.Duration     // the deadline of writes
+	within  time.Duration     // the deadline of writes, while the table exists
+	made    chan<- struct{}   // told of each update, if not nil
+	vanish  bool              // the next update finds it dropped
 	waits   bool              // it is no dict.Starter: updates need a goroutine that waits
 }
 
@@ -178,11 +180,21 @@ func (t *table) Next(after []byte) (key, value []byte, found bool, err error) {
 
 func (t *table) Kind() dict.Flags { return t.kind }
 
-func (t *table) WriteWithin() time.Duration { return t.within }
+func (t *table) WriteWithin() time.Duration {
+	t.set.mu.Lock()
+	defer t.set.mu.Unlock()
+	if t.entries == nil {
+		return 0
+	}
+	return t.within
+}
 
 func (t *table) Update(ctx context.Context, key, value []byte) error {
 	t.set.mu.Lock()
 	defer t.set.mu.Unlock()
+	if t.vanish {
+		t.entries, t.vanish = nil, false
+	}
 	if err := t.ready(); err != nil {
 		return err
 	}
@@ -190,6 +202,9 @@ func (t *table) Update(ctx context.Context, key, value []byte) error {
 		return t.wait(ctx)
 	}
 	t.entries[string(key)] = string(value)
+	if t.made != nil {
+		t.made <- struct{}{}
+	}
 	return nil
 }
 
@@ -335,7 +350,7 @@ func (c *client) read(n int) string {
 		m, err := c.Read(b)
 		c.buf = append(c.buf, b[:m]...)
 		if err != nil {
-			c.t.Fatalf("read after %q: %v", c.buf, err)
+			c.t.Fatalf("read after %.200q: %v", c.buf, err)
 		}
 	}
 	got := c.buf[:n]

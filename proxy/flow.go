@@ -42,8 +42,8 @@ func (c *conn) serve(ctx context.Context) (clean bool) {
 	defer c.loop.forget(c)
 	defer c.writing.stop()
 	for why := c.step(); ; {
-		if c.change.started != nil && why != waiting {
-			c.conclude() // whatever it came back for: the client gets its answer
+		if c.change.update != nil && why != waiting {
+			c.conclude(c.change.update.Outcome()) // whatever it came back for: the client gets its answer
 			why = again
 		}
 		switch why {
@@ -76,19 +76,19 @@ func (c *conn) serve(ctx context.Context) (clean bool) {
 }
 
 // idle reports whether the client waits for nothing.
-func (c *conn) idle() bool { return len(c.out) == 0 && c.change.started == nil }
+func (c *conn) idle() bool { return len(c.out) == 0 && c.change.update == nil }
 
 // step does what need not wait, a bounded part of it: it sends, answers lookups, and reads. It logs nothing, for that
 // may wait too.
 func (c *conn) step() turn {
-	if c.change.started != nil {
+	if c.change.update != nil {
 		switch {
 		case !c.change.over.Load():
 			return waiting
-		case c.change.started.Outcome() != nil:
+		case c.change.update.Outcome() != nil:
 			return slow
 		}
-		c.conclude()
+		c.conclude(nil)
 	}
 	for range maxReads {
 		if len(c.out) > 0 {

@@ -35,7 +35,7 @@ const (
 type loop struct {
 	epoll, wake int
 
-	mu     sync.Mutex         // guards what follows, and of each conn what is called so there
+	mu     sync.Mutex         // guards what follows, and of each conn what is called so there; who owns that reads it without
 	conns  map[int32]*conn    // by descriptor
 	timed  map[*conn]struct{} // those that are here and have a deadline
 	scan   time.Time          // when to look for those whose time is up: at the first deadline or before; zero for never
@@ -111,7 +111,7 @@ func (l *loop) rouseLocked() {
 func (l *loop) wait(c *conn) (turn, error) {
 	l.mu.Lock()
 	switch {
-	case c.change.started != nil && c.change.over.Load():
+	case c.change.update != nil && c.change.over.Load():
 		l.mu.Unlock()
 		return again, nil
 	case l.ending || c.recalled.Load() && c.idle():
@@ -119,7 +119,7 @@ func (l *loop) wait(c *conn) (turn, error) {
 		return recalled, nil
 	case c.missed:
 		c.missed, c.unread = false, true
-		if c.change.started == nil {
+		if c.change.update == nil {
 			l.mu.Unlock()
 			return again, nil
 		}
@@ -130,14 +130,14 @@ func (l *loop) wait(c *conn) (turn, error) {
 	}
 	c.here = true
 	if l.timeLocked(c) {
-		l.rouseLocked() // it waits for longer than that
+		l.rouseLocked()
 	}
 	l.mu.Unlock()
 	return <-c.turns, nil
 }
 
-// conclude tells that c's change has an outcome. Any goroutine may call it; it does not wait.
-func (l *loop) conclude(c *conn) {
+// tell tells that c's change has an outcome. Any goroutine may call it; it does not wait.
+func (l *loop) tell(c *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c.change.over.Store(true)
@@ -170,7 +170,7 @@ func (l *loop) listenLocked(c *conn) error {
 	return nil
 }
 
-// timeLocked sees to c's deadline. It returns true if that is the first one.
+// timeLocked sees to c's deadline. It returns true if the loop has to look sooner than it would have.
 func (l *loop) timeLocked(c *conn) bool {
 	if c.deadline.Equal(c.due) {
 		return false
@@ -340,7 +340,9 @@ func (l *loop) expire(now time.Time) {
 	var slow []*conn
 	l.scan = time.Time{}
 	for c := range l.timed {
+		l.timeLocked(c) // it is ours, and may have done with the old one without having waited since
 		switch {
+		case c.due.IsZero():
 		case !now.Before(c.due):
 			slow = append(slow, c)
 		case l.scan.IsZero() || c.due.Before(l.scan):

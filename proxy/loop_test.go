@@ -98,6 +98,33 @@ func meanwhileSent(t *testing.T, waits bool) {
 	}
 }
 
+// TestServer_ReplyTime ensures that a client may take its time to read replies, though the writes that they answer had
+// little.
+func TestServer_ReplyTime(t *testing.T) {
+	bothWays(t, replyTime)
+}
+
+func replyTime(t *testing.T, waits bool) {
+	made := make(chan struct{}, 1)
+	h := serve(t, proxy.Config{}, nil)
+	h.tables.set("t", table{entries: map[string]string{}, within: 100 * time.Millisecond, made: made, waits: waits})
+	c := h.dial()
+	c.open("raft:t")
+	sent, full := 0, false
+	for ; !full && sent < 4000; sent++ {
+		c.send("request|update|table|raft:t|flags|0|key|a|value|1||")
+		select {
+		case <-made:
+		case <-time.After(400 * time.Millisecond): // the socket holds no more replies, and that is longer than a write may take
+			full = true
+		}
+	}
+	if !full {
+		t.Fatalf("%d replies were sent that nobody read", sent)
+	}
+	c.want(strings.Repeat("status|0||", sent))
+}
+
 // TestServer_EndBehindRequest ensures that a client that asks and goes is answered, and seen to have gone.
 func TestServer_EndBehindRequest(t *testing.T) {
 	h, _ := crowded(t, time.Second, false)

@@ -363,6 +363,26 @@ func tableDeadline(t *testing.T, waits bool) {
 	}
 }
 
+// TestServer_DroppedDeadline ensures that an update of a table that is dropped meanwhile, so that it is to be made first, is
+// answered within the limit that the table had.
+func TestServer_DroppedDeadline(t *testing.T) {
+	bothWays(t, droppedDeadline)
+}
+
+func droppedDeadline(t *testing.T, waits bool) {
+	h := serve(t, proxy.Config{}, nil)
+	h.tables.set("t", table{entries: map[string]string{}, vanish: true, block: true, within: 100 * time.Millisecond, waits: waits})
+	h.dial().open("raft:t") // it is there by then
+	c := h.dial()
+	c.open("raft:t")
+	began := time.Now()
+	c.send("request|update|table|raft:t|flags|0|key|a|value|1||")
+	c.want("status|2||")
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("answered after %v", took)
+	}
+}
+
 // TestServer_Stops ensures that a server that is told to stop answers the request at hand and closes idle
 // connections.
 func TestServer_Stops(t *testing.T) {
