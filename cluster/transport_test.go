@@ -30,6 +30,28 @@ func withReader(t *testing.T) (c *clustertest.Cluster, links *clustertest.Links,
 	return c, links, leader, reader
 }
 
+// TestNode_BackSoon ensures that a node that was away for a while sees what is written, and may write, as soon as it is
+// back. Raft alone lets it wait for up to as long as it was away, here for 2.4 s.
+func TestNode_BackSoon(t *testing.T) {
+	c, links, leader, reader := withReader(t)
+	links.Part(reader)
+	leader.Put("t", "meanwhile", "1")
+	time.Sleep(3500 * time.Millisecond) // how long it was away
+	links.Heal()
+	began := time.Now()
+	c.Eventually("it sees what was written meanwhile", func() error {
+		if v, found, err := reader.Table("t").Lookup([]byte("meanwhile")); !found {
+			return fmt.Errorf("%q %v", v, err)
+		}
+		return nil
+	})
+	reader.Put("t", "back", "1")
+	if took := time.Since(began); took > 1500*time.Millisecond {
+		t.Errorf("it took %v", took)
+	}
+	c.Agree()
+}
+
 // TestNode_SparesFollowers ensures that a leader which has nothing to tell sends little, that its followers hear of it all
 // the same, and that they learn of a write as soon as ever, also one that was started again meanwhile.
 func TestNode_SparesFollowers(t *testing.T) {
