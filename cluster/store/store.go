@@ -102,7 +102,7 @@ func (s *Stores) openWAL(dir string, files types.VFS, logger hclog.Logger) error
 	}
 	open := func() (raft.LogStore, func() error, error) {
 		meta := &metadb.BoltMetaDB{}
-		w, err := wal.Open(dir, wal.WithLogger(logger), wal.WithMetaStore(meta), wal.WithSegmentFiler(segment.NewFiler(dir, tidyFS{files, s.Watermark.Index})))
+		w, err := wal.Open(dir, wal.WithLogger(logger), wal.WithMetaStore(meta), wal.WithSegmentFiler(segment.NewFiler(dir, tidyFS{files, s.Watermark.Index, syncDir})))
 		if err != nil {
 			if errors.Is(err, types.ErrCorrupt) {
 				err = fmt.Errorf("%w: %w", ErrDamaged, err)

@@ -13,7 +13,16 @@ import (
 // last one is mended before it is written to.
 type tidyFS struct {
 	types.VFS
-	applied func() uint64 // what the node has applied so far
+	applied func() uint64          // what the node has applied so far
+	syncDir func(dir string) error // puts the names in a directory on disk
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // OpenWriter implements types.VFS.
@@ -24,6 +33,11 @@ func (f tidyFS) OpenWriter(dir, name string) (types.WritableFile, error) {
 	}
 	if err := mendTail(w, f.applied()); err != nil {
 		return nil, errors.Join(fmt.Errorf("mend %s: %w", filepath.Join(dir, name), err), w.Close())
+	}
+	// raft-wal puts the name of a new segment on disk with what is written to it first. A process may have ended before
+	// that, and this one is not new any more.
+	if err := f.syncDir(dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("sync %s: %w", dir, err), w.Close())
 	}
 	return dataOnly(w), nil
 }
