@@ -65,6 +65,8 @@ func Classify(err error) *Error {
 		return Errorf(NoTable, "%v", err).Advise("list the tables with: postraft table list")
 	case errors.Is(err, dict.ErrRetry):
 		return Errorf(Retry, "%v", err).Advise(seeStatus)
+	case errors.Is(err, dict.ErrReadOnly):
+		return Errorf(Config, "%v", err).Advise("change the text of its rules and import that: postraft table import NAME FILE")
 	case errors.Is(err, dict.ErrConfig):
 		return Errorf(Config, "%v", err)
 	case errors.Is(err, dict.ErrBadSource):

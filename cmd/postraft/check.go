@@ -44,6 +44,7 @@ func (a *app) checkConfig(ctx context.Context, s *settings, unusable error) erro
 	c.addresses(ctx)
 	c.sockets(ctx)
 	c.cluster()
+	c.watched()
 	c.log()
 	if err := printSettings(a.out, s); err != nil {
 		return err
@@ -289,6 +290,22 @@ func (c *checker) cluster() {
 	}
 	if s.voters%2 == 0 {
 		c.warn("voters = %d: an even number of voters is no safer than one less", s.voters)
+	}
+}
+
+// watched checks that the files which the agent imports can be read.
+func (c *checker) watched() {
+	for _, word := range c.s.watchFiles {
+		w, err := parseWatchFile(word)
+		if err != nil {
+			continue // that was said already
+		}
+		file, err := os.OpenFile(w.path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe is not waited for
+		if err != nil {
+			c.warn("watch_file: %v: table %s stays as it is until the file can be read", err, w.table)
+			continue
+		}
+		file.Close()
 	}
 }
 

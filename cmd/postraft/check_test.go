@@ -31,6 +31,16 @@ func checking(t *testing.T, text string) (c cli, dir, conf string, check func(ar
 	}
 }
 
+// TestCheckConfig_WatchFile ensures that a watched file that cannot be read is warned of, and one that can is not.
+func TestCheckConfig_WatchFile(t *testing.T) {
+	_, dir, conf, check := checking(t, "")
+	there, away := conf, filepath.Join(dir, "away")
+	r := check("--watch-file", "a="+there, "--watch-file", "cidr:b="+away)
+	if want := "warning: watch_file: open " + away + ": no such file or directory: table b stays as it is"; r.code != exitOK || !strings.Contains(r.out, want) || strings.Contains(r.out, "table a") {
+		t.Errorf("want %q and nothing of table a: %+v", want, r)
+	}
+}
+
 // TestCheckConfig_InEffect ensures that a good configuration is printed with the place that each value comes from and
 // without the secret, and that nothing is started or made.
 func TestCheckConfig_InEffect(t *testing.T) {

@@ -40,8 +40,8 @@ func TestRules_Commands(t *testing.T) {
 			t.Errorf("get %s: %+v, want exit 1 and silence", key, r)
 		}
 	}
-	n.fails(exitConfig, []string{"table nets", "cannot be updated entry by entry"}, "put", "nets", "1.2.3.4", "x")
-	n.fails(exitConfig, []string{"table nets", "cannot be updated entry by entry"}, "delete", "nets", "1.2.3.4")
+	n.fails(exitConfig, []string{"table nets", "cannot be updated entry by entry", "postraft table import NAME FILE"}, "put", "nets", "1.2.3.4", "x")
+	n.fails(exitConfig, []string{"table nets", "cannot be updated entry by entry", "postraft table import NAME FILE"}, "delete", "nets", "1.2.3.4")
 	n.fails(exitData, []string{"line 1: bad mask length", "line 3: no lookup result", "nothing was changed"}, "table", "import", "nets", file("1.2.3.4/40 x\n\n1.2.3.4\n"))
 	n.fails(exitData, []string{"cannot be merged"}, "table", "import", "nets", file(nets), "--merge")
 
