@@ -369,6 +369,29 @@ func BenchmarkLoadSource(b *testing.B) {
 	runtime.KeepAlive(&text)
 }
 
+// BenchmarkSource_All measures going through the entries of a large text of random order in that of their keys.
+func BenchmarkSource_All(b *testing.B) {
+	const n = 1_000_000
+	var text strings.Builder
+	for _, i := range rand.Perm(n) {
+		fmt.Fprintf(&text, "user%08d@example.com mailbox%08d@host.example.net\n", i, i)
+	}
+	s, _, err := LoadSource(strings.NewReader(text.String()), SourceOptions{Workers: runtime.GOMAXPROCS(0)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		size := 0
+		for key, value := range s.All() {
+			size += len(key) + len(value)
+		}
+		if int64(size) != s.Bytes() {
+			b.Fatalf("%d bytes, want %d", size, s.Bytes())
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/entry")
+}
+
 func BenchmarkAppendFold(b *testing.B) {
 	for _, key := range []string{"Alice@Example.com", "zoë@straße.example"} {
 		b.Run(key, func(b *testing.B) {
