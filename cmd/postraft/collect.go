@@ -13,14 +13,15 @@ import (
 // look into, so a collection takes a few milliseconds whatever is in them, and collecting often keeps the process near the
 // size of its tables. With small tables a collection is mostly its fixed cost, and there is room; a host that has room for
 // a large table once need not have it for much more than the two versions that live side by side while it is replaced: then
-// collections are so frequent that they cost the import a twentieth.
+// collections are so frequent that they cost the import a twentieth of a million entries, and much more of ten million. A
+// table that comes to an empty place needs no more than it will at the end.
 const (
 	collectRoom    = 32 << 20
 	collectLeast   = 16 << 20
 	collectUpTo    = 96 << 20 // in use and room together, as long as there is more than collectLeast
 	collectPercent = 12       // of what is in use: what a collection costs grows with that
 
-	loadingLeast   = 4 << 20 // while tables are loaded
+	loadingLeast   = 4 << 20 // while tables are replaced
 	loadingPercent = 3
 	loadingAfter   = 32 // collections: some hold on to the version before for a moment
 )
@@ -28,7 +29,7 @@ const (
 // A collector sets how much the heap may grow until the next collection, after each one.
 type collector struct {
 	percent int
-	loading int                          // collections, from the last one that saw a table being loaded, for which it counts
+	loading int                          // collections, from the last one that saw a table being replaced, for which it counts
 	node    atomic.Pointer[cluster.Node] // nil where there is none
 }
 
@@ -37,7 +38,7 @@ type collector struct {
 func (c *collector) keep() {
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(live)
-	if node := c.node.Load(); node != nil && node.Stages() > 0 {
+	if node := c.node.Load(); node != nil && node.Replacing() > 0 {
 		c.loading = loadingAfter
 	}
 	c.loading = max(0, c.loading-1)
