@@ -27,9 +27,6 @@ func (n *Node) TableAt(table string, index uint64) (*fsm.Table, error) {
 	return t, nil
 }
 
-// Stages returns how many tables are in the making here.
-func (n *Node) Stages() int { return len(n.fsm.Stages()) }
-
 // HoldProposals has this leader take no commands until release is called.
 func (n *Node) HoldProposals() (release func()) {
 	n.proposer.pause()

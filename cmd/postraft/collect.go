@@ -14,7 +14,8 @@ import (
 // size of its tables. With small tables a collection is mostly its fixed cost, and there is room; a host that has room for
 // a large table once need not have it for much more than the two versions that live side by side while it is replaced: then
 // collections are so frequent that they cost the import a twentieth of a million entries, and much more of ten million. A
-// table that comes to an empty place needs no more than it will at the end.
+// table that comes to an empty place needs no more than it will at the end, so with large heaps that is left out; with small
+// ones any load counts, for the next one may replace it, and the first collection of that would be late.
 const (
 	collectRoom    = 32 << 20
 	collectLeast   = 16 << 20
@@ -23,13 +24,15 @@ const (
 
 	loadingLeast   = 4 << 20 // while tables are replaced
 	loadingPercent = 3
-	loadingAfter   = 32 // collections: some hold on to the version before for a moment
+	loadingUpTo    = 256 << 20 // in use: up to here it costs little
+	loadingAfter   = 32        // collections: some hold on to the version before for a moment
 )
 
 // A collector sets how much the heap may grow until the next collection, after each one.
 type collector struct {
 	percent int
-	loading int                          // collections, from the last one that saw a table being replaced, for which it counts
+	loading int                          // collections, from the last one that saw a table being loaded, for which it counts
+	twice   bool                         // one of them replaces a table
 	node    atomic.Pointer[cluster.Node] // nil where there is none
 }
 
@@ -38,11 +41,17 @@ type collector struct {
 func (c *collector) keep() {
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(live)
-	if node := c.node.Load(); node != nil && node.Replacing() > 0 {
-		c.loading = loadingAfter
+	used := live[0].Value.Uint64()
+	c.twice = c.twice && c.loading > 0
+	if node := c.node.Load(); node != nil && node.Stages() > 0 {
+		replacing := node.Replacing() > 0
+		if replacing || used < loadingUpTo {
+			c.loading = loadingAfter
+		}
+		c.twice = c.twice || replacing
 	}
 	c.loading = max(0, c.loading-1)
-	if percent := percentFor(live[0].Value.Uint64(), c.loading > 0); percent > c.percent*9/8 || percent < c.percent*7/8 {
+	if percent := percentFor(used, c.loading > 0 && (c.twice || used < loadingUpTo)); percent > c.percent*9/8 || percent < c.percent*7/8 {
 		c.percent = percent
 		debug.SetGCPercent(percent)
 	}
