@@ -32,9 +32,9 @@ type cursor struct {
 	end  bool   // the scan has come to the end of the table
 
 	// The entries that the client was given last. When it deletes one of them, it does so because of the value that
-	// it has seen: Postfix's cache cleaner deletes behind itself, after it was given the next entry. What another
-	// host has written meanwhile stays.
-	read [2]entry
+	// it has seen: Postfix's cache cleaner deletes behind itself, after it was given the next entry, or the one behind
+	// that where the next is its own note of when it has cleaned last. What another host has written meanwhile stays.
+	read [3]entry
 }
 
 type entry struct {
@@ -55,7 +55,7 @@ func (c *cursors) get(k cursorKey) (last []byte, end bool) {
 	return cur.last, cur.end
 }
 
-// given returns the value of a key as the client was given it by one of its last two steps, unless it has written
+// given returns the value of a key as the client was given it by one of its last three steps, unless it has written
 // the key since.
 func (c *cursors) given(k cursorKey, key []byte) (value []byte, ok bool) {
 	c.mu.Lock()
@@ -90,7 +90,7 @@ func (c *cursors) set(k cursorKey, last, value []byte, end bool) {
 	defer c.mu.Unlock()
 	next := &cursor{cursorKey: k, last: bytes.Clone(last), end: end}
 	if e, ok := c.byKey[k]; ok {
-		next.read[1] = e.Value.(*cursor).read[0]
+		copy(next.read[1:], e.Value.(*cursor).read[:])
 	}
 	if !end {
 		next.read[0] = entry{next.last, bytes.Clone(value), true}

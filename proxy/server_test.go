@@ -197,6 +197,15 @@ func TestServer_ScanSparesFresh(t *testing.T) {
 	h.tables.put("t", "a", "fresh")
 	c.send(remove + look)
 	c.want("status|0||status|1|value|||")
+
+	// The last entry, behind which there is only the cleaner's own note, which it passes over.
+	h.tables.put("t", "x", "old")
+	h.tables.put("t", "y", "note")
+	c.send(first + next + next + next + next)
+	c.want("status|0|key|b|value|old||status|0|key|c|value|old||status|0|key|x|value|old||status|0|key|y|value|note||status|1|key||value|||")
+	h.tables.put("t", "x", "fresh")
+	c.send("request|delete|table|raft:t|flags|0|key|x||request|lookup|table|raft:t|flags|0|key|x||")
+	c.want("status|0||status|0|value|fresh||")
 }
 
 // TestServer_Garbage ensures that nothing a client sends harms another client or is answered wrongly.
