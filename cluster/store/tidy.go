@@ -14,15 +14,7 @@ import (
 type tidyFS struct {
 	types.VFS
 	applied func() uint64          // what the node has applied so far
-	syncDir func(dir string) error // puts the names in a directory on disk
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	syncDir func(dir string) error // syncDir
 }
 
 // OpenWriter implements types.VFS.

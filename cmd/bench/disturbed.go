@@ -60,11 +60,7 @@ func (p *phases) compare(took time.Duration) (disturbance, error) {
 	if before.total == 0 || while.total == 0 {
 		return disturbance{}, fmt.Errorf("%d lookups were counted while it was quiet and %d while it was not: too few to tell", before.total, while.total)
 	}
-	d := disturbance{Quiet: before.quantile(.999), Disturbed: while.quantile(.999), Worst: while.max, Took: took, Count: while.total}
-	if late := p.late(disturbed); late.total > 0 {
-		d.Late = late.quantile(.999)
-	}
-	return d, nil
+	return disturbance{before.quantile(.999), while.quantile(.999), p.late(disturbed).quantile(.999), while.max, took, while.total}, nil
 }
 
 // oneLarge starts an agent with a large table, and returns the sources of that and of one with the same keys.
@@ -94,7 +90,7 @@ func whileReplaced(l *lab, o options) (*section, error) {
 		return nil, err
 	}
 	s := disturbedSection("Lookups while the table is replaced")
-	s.say("One agent with %s entries, all of whose values a table import replaces; each import is compared with the %v before it. The importing command reads and sorts its source on this machine's processors too. A lookup that begins late, because the one before took long, counts from when it should have begun. Each reply is checked: it must be the old or the new value. How late the client's own timers are meanwhile, 99.9 %% of them, tells how long a process waits for a processor that does nothing but sleep: a reply cannot be seen sooner.",
+	s.say("One agent with %s entries, all of whose values a table import replaces; each import is compared with the %v before it. The importing command reads and sorts its source on this machine's processors too. A lookup that begins late, because the one before took long, counts from when it should have begun. Each reply is checked: it must be the old or the new value.",
 		thousands(float64(o.entries)), 2*o.time)
 	next := 1
 	lists, err := takeTurns(o.rounds, len(demands), func(i int) (disturbance, error) {
@@ -190,6 +186,7 @@ func disturbedSection(title string) *section {
 
 // addDisturbances adds the rows of all demands.
 func (s *section) addDisturbances(what string, lists [][]disturbance) {
+	s.say("How late the client's own timers are meanwhile, 99.9 %% of them, tells how long a process waits for a processor that does nothing but sleep: a reply cannot be seen sooner.")
 	bars := plot{Title: "99.9 % of all lookups are answered within", Unit: "ms", Series: []series{{Name: "quiet"}, {Name: what}}}
 	nanoseconds := func(f func(disturbance) time.Duration) func(disturbance) float64 {
 		return func(d disturbance) float64 { return float64(f(d)) }

@@ -13,16 +13,16 @@ import (
 // look into, so a collection takes a few milliseconds whatever is in them, and collecting often keeps the process near the
 // size of its tables. With small tables a collection is mostly its fixed cost, and there is room; a host that has room for
 // a large table once need not have it for much more than the two versions that live side by side while it is replaced: then
-// collections are so frequent that they cost the import a twentieth of a million entries, and much more of ten million. A
-// table that comes to an empty place needs no more than it will at the end, so with large heaps that is left out; with small
-// ones any load counts, for the next one may replace it, and the first collection of that would be late.
+// collections are so frequent that they cost the import of a million entries a twentieth, and that of ten million much
+// more. A table that comes to an empty place needs no more than it will at the end, so with large heaps that is left out; with
+// small ones any load counts, for the next one may replace it, and the first collection of that would be late.
 const (
 	collectRoom    = 32 << 20
 	collectLeast   = 16 << 20
 	collectUpTo    = 96 << 20 // in use and room together, as long as there is more than collectLeast
 	collectPercent = 12       // of what is in use: what a collection costs grows with that
 
-	loadingLeast   = 4 << 20 // while tables are replaced
+	loadingLeast   = 4 << 20 // while tables are loaded; with more than loadingUpTo, while they are replaced
 	loadingPercent = 3
 	loadingUpTo    = 256 << 20 // in use: up to here it costs little
 	loadingAfter   = 32        // collections: some hold on to the version before for a moment
