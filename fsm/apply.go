@@ -298,8 +298,7 @@ func (a *apply) stageChunk(c *StageChunk) Result {
 	}
 	blocks := s.blocks.Fork()
 	for _, b := range c.Blocks {
-		// The entry's memory is not ours to keep, and a block of its own is as small as can be.
-		if err := blocks.Append(slices.Clone(b)); err != nil {
+		if err := blocks.Append(b); err != nil {
 			return refused(err)
 		}
 	}

@@ -263,7 +263,7 @@ func (s *Snapshot) readBody(in *frameReader) error {
 			if blocks == nil {
 				return in.bad("block without a table")
 			}
-			if err := blocks.Append(slices.Clone(payload)); err != nil {
+			if err := blocks.Append(payload); err != nil {
 				return in.bad("%v", err)
 			}
 		case frameSession:

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// blockSize is how large a block of several entries gets, in bytes: a size class of Go's allocator,
-	// so that a full block wastes nothing.
+	// blockSize is how large a block of several entries gets in memory, in bytes, with its tags: a size class of
+	// Go's allocator, so that a full block wastes nothing.
 	blockSize = 4096
 
 	// MaxBlock bounds a block, in bytes: room for one entry of the largest size that tables accept.
@@ -76,8 +76,55 @@ func ParseDigest(text string) (d Digest, err error) {
 
 func (d Digest) String() string { return fmt.Sprintf("%x", d[:]) }
 
-// A block is encoded as the package comment says. All methods but check trust it.
+// A block is encoded as the package comment says. All methods but check trust it. Behind it, within its capacity, is a tag for
+// each entry, so that a lookup goes to the entry that it wants, or to none: to look at a few keys on the way to it is to wait
+// for memory as often. A block that would be larger than blockSize with its tags has none.
 type block []byte
+
+// sizeOf returns the size of a block of less than 64 KiB in memory. body is the sum of the sizes of its entries.
+func sizeOf(entries, body int) int { return 2 + 3*entries + body }
+
+// newBlock returns a block with room for its tags, if it is to have some, which setTags has to fill.
+func newBlock(size, entries int) block {
+	if size+entries > blockSize {
+		return make(block, size)
+	}
+	return make(block, size, size+entries)
+}
+
+// tags returns the tags of all entries, nil if there are none.
+func (b block) tags() []byte {
+	if cap(b) == len(b) {
+		return nil
+	}
+	return b[len(b):cap(b)]
+}
+
+func (b block) setTags() {
+	tags := b.tags()
+	for i := range tags {
+		tags[i] = tagOf(b.key(i))
+	}
+}
+
+func tagOf(key []byte) byte { return byte(xxh3.Hash(key)) }
+
+// index returns the place of the entry with this key. It is find, but for a key that is not there.
+func (b block) index(key []byte) (at int, ok bool) {
+	tags := b.tags()
+	if tags == nil {
+		return b.find(key)
+	}
+	for tag := tagOf(key); ; at++ {
+		next := bytes.IndexByte(tags[at:], tag)
+		if next < 0 {
+			return 0, false
+		}
+		if at += next; bytes.Equal(b.key(at), key) {
+			return at, true
+		}
+	}
+}
 
 func (b block) count() int { return int(binary.LittleEndian.Uint16(b)) }
 
@@ -155,7 +202,8 @@ func makeBlock(entries [][]byte, body int) block {
 	if head+body > 0xffff {
 		head = 2 + 4*len(entries)
 	}
-	b := make(block, 2, head+body)
+	made := newBlock(head+body, len(entries))
+	b := made[:2]
 	binary.LittleEndian.PutUint16(b, uint16(len(entries)))
 	at := head
 	for _, e := range entries {
@@ -169,7 +217,8 @@ func makeBlock(entries [][]byte, body int) block {
 	for _, e := range entries {
 		b = append(b, e...)
 	}
-	return b
+	made.setTags()
+	return made
 }
 
 // splice returns b with an encoded entry at place at, in place of old where that is not nil, which is entry at. ok is false
@@ -180,7 +229,8 @@ func (b block) splice(at int, old, entry []byte) (next block, ok bool) {
 		added = 0
 	}
 	size := len(b) + added + len(entry) - len(old)
-	if size > blockSize || len(b) > blockSize {
+	tags := b.tags()
+	if tags == nil || size+count+added/2 > blockSize {
 		return nil, false
 	}
 	from := len(b) // where the entry goes
@@ -188,11 +238,11 @@ func (b block) splice(at int, old, entry []byte) (next block, ok bool) {
 		from = b.offset(at)
 	}
 	if len(entry) == len(old) {
-		next = bytes.Clone(b)
+		next = append(block(nil), b[:cap(b)]...)[:size:cap(b)] // which, unlike make, clears nothing first
 		copy(next[from:], entry)
 		return next, true
 	}
-	next = make(block, size)
+	next = newBlock(size, count+added/2)
 	binary.LittleEndian.PutUint16(next, uint16(count+added/2))
 	head, body := 2+2*at, 2+2*count
 	addOffsets(next[2:head], b[2:head], added)
@@ -202,6 +252,12 @@ func (b block) splice(at int, old, entry []byte) (next block, ok bool) {
 	n += copy(next[n:], b[body:from])
 	n += copy(next[n:], entry)
 	copy(next[n:], b[from+len(old):])
+	nextTags := next.tags()
+	copy(nextTags, tags[:at])
+	copy(nextTags[at+added/2:], tags[at:])
+	if old == nil {
+		nextTags[at] = tagOf(next.key(at))
+	}
 	return next, true
 }
 

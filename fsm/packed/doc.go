@@ -17,4 +17,10 @@
 // which only a few large values make. Lengths are encoded in the fewest bytes and entries follow each
 // other without a gap, so that equal entries are equal bytes: the digest of a table is the sum, modulo
 // 2^128, of the XXH3-128 hashes of its encoded entries, and does not depend on how they fell into blocks.
+//
+// # Lookup
+//
+// In a large table nearly all of a lookup is waiting for memory, so it looks at few places: inner nodes keep the bytes in which
+// their keys differ side by side, and a block in memory is followed by a byte for each entry, made of the hash of its key. Both
+// are made again from what is read, never written.
 package packed

@@ -1,10 +1,8 @@
 package packed
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
-	"slices"
 
 	"github.com/zeebo/xxh3"
 )
@@ -42,6 +40,7 @@ func (n *node) publish(e *Editor) {
 		return
 	}
 	n.owner = nil
+	n.seps.index()
 	for _, kid := range n.kids {
 		kid.publish(e)
 	}
@@ -87,7 +86,7 @@ func (e *Editor) Put(key, value []byte) (old []byte, had bool) {
 // put puts e.encoded below n and returns what replaces n: one node or two.
 func (e *Editor) put(n *node, key []byte) (left, right *node) {
 	n = e.own(n)
-	i := n.child(key)
+	i := n.seps.child(key)
 	if n.kids != nil {
 		kid, extra := e.put(n.kids[i], key)
 		n.kids[i] = kid
@@ -98,10 +97,12 @@ func (e *Editor) put(n *node, key []byte) (left, right *node) {
 		return e.split(n)
 	}
 	b := n.blocks[i]
-	at, found := b.find(key)
+	at, found := b.index(key)
 	if found {
 		e.old = b.raw(at)
 		e.forget(e.old)
+	} else {
+		at, _ = b.find(key)
 	}
 	if next, ok := b.splice(at, e.old, e.encoded); ok {
 		n.blocks[i] = next
@@ -145,7 +146,7 @@ func (e *Editor) forget(raw []byte) {
 // cut makes one block of e.entries, or two or three where they do not fit. With ascending set the new
 // entry is the last of the table and the others stay together, so that ascending keys fill their blocks.
 func (e *Editor) cut(body int, ascending bool) []block {
-	if len(e.entries) == 1 || 2+2*len(e.entries)+body <= blockSize {
+	if len(e.entries) == 1 || sizeOf(len(e.entries), body) <= blockSize {
 		return []block{makeBlock(e.entries, body)}
 	}
 	var parts []block
@@ -156,7 +157,7 @@ func (e *Editor) cut(body int, ascending bool) []block {
 	}
 	for i, raw := range e.entries {
 		// Cut before this entry when the part is full, or when this entry would overfill it.
-		if i > from && (size >= half || 2+2*(i+1-from)+size+len(raw) > blockSize) {
+		if i > from && (size >= half || sizeOf(i+1-from, size+len(raw)) > blockSize) {
 			parts = append(parts, makeBlock(e.entries[from:i], size))
 			from, size = i, 0
 		}
@@ -181,7 +182,7 @@ func (e *Editor) Delete(key []byte) bool {
 // delete removes key, which is there, below n and returns what replaces n, nil when nothing is left.
 func (e *Editor) delete(n *node, key []byte) *node {
 	n = e.own(n)
-	i := n.child(key)
+	i := n.seps.child(key)
 	if n.kids != nil {
 		if kid := e.delete(n.kids[i], key); kid != nil {
 			n.kids[i] = kid
@@ -192,7 +193,7 @@ func (e *Editor) delete(n *node, key []byte) *node {
 		}
 	} else {
 		b := n.blocks[i]
-		at, _ := b.find(key)
+		at, _ := b.index(key)
 		e.forget(b.raw(at))
 		e.entries = e.entries[:0]
 		body := 0
@@ -270,7 +271,7 @@ func (e *Editor) own(n *node) *node {
 	if n.owner == e {
 		return n
 	}
-	c := &node{owner: e, seps: separators{n.seps.text, n.seps.ends, true}}
+	c := &node{owner: e, seps: n.seps.share()}
 	if n.kids != nil {
 		c.kids = append([]*node(nil), n.kids...)
 	} else {
@@ -300,45 +301,6 @@ func (e *Editor) split(n *node) (left, right *node) {
 		n.blocks = n.blocks[:half]
 	}
 	return n, right
-}
-
-// own makes s one that may change.
-func (s *separators) own() {
-	if s.shared {
-		*s = separators{text: bytes.Clone(s.text), ends: slices.Clone(s.ends)}
-	}
-}
-
-// cut leaves the first n.
-func (s *separators) cut(n int) {
-	s.text, s.ends = s.text[:s.ends[n-1]], s.ends[:n]
-}
-
-func (s *separators) insert(i int, key []byte) {
-	s.own()
-	from := uint32(0)
-	if i > 0 {
-		from = s.ends[i-1]
-	}
-	s.text = append(s.text[:from:from], append(append([]byte(nil), key...), s.text[from:]...)...)
-	s.ends = insert(s.ends, i, from)
-	for j := i; j < len(s.ends); j++ {
-		s.ends[j] += uint32(len(key))
-	}
-}
-
-func (s *separators) remove(i int) {
-	s.own()
-	from := uint32(0)
-	if i > 0 {
-		from = s.ends[i-1]
-	}
-	n := s.ends[i] - from
-	s.text = append(s.text[:from], s.text[from+n:]...)
-	s.ends = remove(s.ends, i)
-	for j := i; j < len(s.ends); j++ {
-		s.ends[j] -= n
-	}
 }
 
 func insert[T any](s []T, i int, v T) []T {

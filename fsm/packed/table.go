@@ -28,35 +28,6 @@ type node struct {
 	owner  *Editor // who may still change it in place; nil once it is published
 }
 
-// separators are keys back to back: one allocation, and a binary search that stays in few cache lines.
-type separators struct {
-	text   []byte
-	ends   []uint32
-	shared bool // with another node: to be copied before they change
-}
-
-func (s separators) at(i int) []byte {
-	from := uint32(0)
-	if i > 0 {
-		from = s.ends[i-1]
-	}
-	return s.text[from:s.ends[i]]
-}
-
-// child returns the index of the child that may hold key.
-func (n *node) child(key []byte) int {
-	lo, hi := 1, len(n.seps.ends)
-	for lo < hi {
-		mid := int(uint(lo+hi) >> 1)
-		if bytes.Compare(n.seps.at(mid), key) <= 0 {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
-	}
-	return lo - 1
-}
-
 func (n *node) len() int { return len(n.seps.ends) }
 
 // Len returns the number of entries.
@@ -74,13 +45,13 @@ func (t *Table) Get(key []byte) (value []byte, ok bool) {
 	if n == nil {
 		return nil, false
 	}
-	i := n.child(key)
+	i := n.seps.child(key)
 	for n.kids != nil {
 		n = n.kids[i]
-		i = n.child(key)
+		i = n.seps.child(key)
 	}
 	b := n.blocks[i]
-	at, ok := b.find(key)
+	at, ok := b.index(key)
 	if !ok {
 		return nil, false
 	}
@@ -120,7 +91,7 @@ func (t *Table) from(key []byte, beyond bool) iter.Seq2[[]byte, []byte] {
 }
 
 func (n *node) walk(key []byte, beyond bool, yield func(key, value []byte) bool) bool {
-	for i := n.child(key); i < n.len(); i++ {
+	for i := n.seps.child(key); i < n.len(); i++ {
 		if n.kids != nil {
 			if !n.kids[i].walk(key, beyond, yield) {
 				return false
@@ -157,7 +128,7 @@ func (n *node) eachBlock(yield func([]byte) bool) bool {
 		}
 	}
 	for _, b := range n.blocks {
-		if !yield(b) {
+		if !yield(b[:len(b):len(b)]) {
 			return false
 		}
 	}
@@ -170,14 +141,15 @@ type Assembler struct {
 	info   Table
 }
 
-// Append verifies a block and takes it over: the caller must not change it afterwards. After an
-// ErrCorrupt the Assembler is as it was.
+// Append verifies a block and copies it. After an ErrCorrupt the Assembler is as it was.
 func (a *Assembler) Append(encoded []byte) error {
-	b := block(encoded)
-	info, err := b.check()
+	info, err := block(encoded).check()
 	if err != nil {
 		return err
 	}
+	b := newBlock(len(encoded), info.count)
+	copy(b, encoded)
+	b.setTags()
 	if n := len(a.blocks); n > 0 {
 		last := a.blocks[n-1]
 		if bytes.Compare(last.key(last.count()-1), b.key(0)) >= 0 {
@@ -208,7 +180,7 @@ func (a *Assembler) Bytes() int64 { return a.info.bytes }
 func (a *Assembler) Blocks() iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		for _, b := range a.blocks {
-			if !yield(b) {
+			if !yield(b[:len(b):len(b)]) {
 				return
 			}
 		}
@@ -227,6 +199,7 @@ func (a *Assembler) Table() *Table {
 		for _, b := range n.blocks {
 			n.seps.push(b.key(0))
 		}
+		n.seps.index()
 		level = append(level, n)
 	}
 	for len(level) > 1 {
@@ -236,18 +209,13 @@ func (a *Assembler) Table() *Table {
 			for _, kid := range n.kids {
 				n.seps.push(kid.seps.at(0))
 			}
+			n.seps.index()
 			up = append(up, n)
 		}
 		level = up
 	}
 	t.root = level[0]
 	return &t
-}
-
-func (s *separators) push(key []byte) {
-	s.own()
-	s.text = append(s.text, key...)
-	s.ends = append(s.ends, uint32(len(s.text)))
 }
 
 func (d *Digest) merge(o Digest) {
@@ -273,7 +241,7 @@ func (b *Builder) Add(key, value []byte) error {
 	}
 	b.any = true
 	b.last = append(b.last[:0], key...)
-	if n := len(b.ends); n > 0 && 2+2*(n+1)+len(b.buf)+entrySize(key, value) > blockSize {
+	if n := len(b.ends); n > 0 && sizeOf(n+1, len(b.buf)+entrySize(key, value)) > blockSize {
 		if err := b.Flush(); err != nil {
 			return err
 		}
