@@ -169,7 +169,7 @@ func (n *Node) importNew(ctx context.Context, name string, opts ImportOptions, e
 			return s.add(block)
 		}
 		if size += len(block); !atOnce || size < chunkBytes {
-			return first.Append(block)
+			return first.Take(block)
 		}
 		l := load{name: name, typ: opts.Type}
 		if !exists {

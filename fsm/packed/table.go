@@ -142,13 +142,22 @@ type Assembler struct {
 }
 
 // Append verifies a block and copies it. After an ErrCorrupt the Assembler is as it was.
-func (a *Assembler) Append(encoded []byte) error {
-	info, err := block(encoded).check()
+func (a *Assembler) Append(encoded []byte) error { return a.add(encoded, false) }
+
+// Take is Append for a block of a Builder: it takes it over, with what is behind it in the slice's capacity, instead of copying
+// it. The caller must not use either any more.
+func (a *Assembler) Take(encoded []byte) error { return a.add(encoded, true) }
+
+func (a *Assembler) add(encoded block, given bool) error {
+	info, err := encoded.check()
 	if err != nil {
 		return err
 	}
-	b := newBlock(len(encoded), info.count)
-	copy(b, encoded)
+	b := encoded
+	if !given || cap(b) != len(b)+info.count {
+		b = newBlock(len(encoded), info.count)
+		copy(b, encoded)
+	}
 	b.setTags()
 	if n := len(a.blocks); n > 0 {
 		last := a.blocks[n-1]
@@ -231,7 +240,7 @@ type Builder struct {
 	any  bool
 }
 
-// NewBuilder returns a Builder that hands each full block to emit.
+// NewBuilder returns a Builder that hands each full block over to emit.
 func NewBuilder(emit func(block []byte) error) *Builder { return &Builder{emit: emit} }
 
 // Add adds an entry; keys must ascend strictly. It copies both.
@@ -262,7 +271,7 @@ func (b *Builder) Flush() error {
 		width = 4
 		size = 2 + width*len(b.ends) + len(b.buf)
 	}
-	out := make([]byte, 2, size)
+	out := newBlock(size, len(b.ends))[:2]
 	binary.LittleEndian.PutUint16(out, uint16(len(b.ends)))
 	at := 2 + width*len(b.ends)
 	head, from := at, 0
@@ -294,7 +303,7 @@ func Pack(entries iter.Seq2[[]byte, []byte], emit func(block []byte) error) (cou
 // Build returns a table of entries in strictly ascending order.
 func Build(entries iter.Seq2[[]byte, []byte]) (*Table, error) {
 	var a Assembler
-	if _, err := Pack(entries, a.Append); err != nil {
+	if _, err := Pack(entries, a.Take); err != nil {
 		return nil, err
 	}
 	return a.Table(), nil
