@@ -4,8 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
-	"iter"
 	"slices"
 	"time"
 
@@ -153,73 +151,4 @@ func (s *stager) end() error {
 	close(s.chunks)
 	<-s.ended
 	return s.err
-}
-
-// importNew reads entries into a packed table, and returns that. Where it is larger than one chunk, and the table is not
-// there or is empty, so that there is nothing to compare, it imports it instead: chunks are on their way while entries
-// come, and next is nil.
-func (n *Node) importNew(ctx context.Context, name string, opts ImportOptions, entries iter.Seq2[[]byte, []byte]) (next *packed.Table, result ImportResult, err error) {
-	table, exists := n.fsm.State().Table(name)
-	atOnce := !opts.DryRun && !dict.IsPattern(opts.Type) && (!exists || table.Len() == 0 && table.Type == opts.Type)
-	var first packed.Assembler // the blocks of what need not be more than one chunk
-	size := 0
-	var s *stager
-	emit := func(block []byte) error {
-		if s != nil {
-			return s.add(block)
-		}
-		if size += len(block); !atOnce || size < chunkBytes {
-			return first.Take(block)
-		}
-		l := load{name: name, typ: opts.Type}
-		if !exists {
-			l.settings = opts.settings
-		}
-		s = n.newStager(ctx, l)
-		for b := range first.Blocks() {
-			if err := s.add(b); err != nil {
-				return err
-			}
-		}
-		return s.add(block)
-	}
-	result.Added, err = packed.Pack(entries, emit)
-	err = badSource(err)
-	if s != nil {
-		if sendErr := s.end(); sendErr != nil {
-			err = sendErr
-		}
-	}
-	switch {
-	case ctx.Err() != nil: // entries may have broken off: half of them must not become the table
-		err = context.Cause(ctx)
-	case err == nil && s != nil && exists && table.Settings.MaxEntries > 0 && int64(result.Added) > table.Settings.MaxEntries:
-		err = tooMany(result.Added, table.Settings)
-	}
-	switch {
-	case s == nil && err != nil:
-		return nil, ImportResult{}, err
-	case s == nil:
-		return first.Table(), ImportResult{}, nil
-	case err != nil:
-		n.abort([]fsm.ID{s.id})
-		return nil, ImportResult{}, err
-	}
-	ids := []fsm.ID{s.id}
-	r, err := n.commitStages(ctx, name, ids, opts.Way, fsm.StageCommit{IDs: ids, Merge: opts.Merge})
-	result.Version, result.Was = r.Index, r.Was
-	return nil, result, err
-}
-
-// badSource makes an error of entries, which are not in order, an ErrBadSource.
-func badSource(err error) error {
-	if err != nil {
-		err = fmt.Errorf("%w: %w", dict.ErrBadSource, err)
-	}
-	return err
-}
-
-// tooMany refuses a table of so many entries.
-func tooMany(entries int, settings dict.Settings) error {
-	return fmt.Errorf("%w: it would have %d entries, and its max-entries is %d", ErrRefused, entries, settings.MaxEntries)
 }

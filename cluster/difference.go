@@ -1,0 +1,162 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"iter"
+	"strings"
+
+	"postraft/fsm"
+	"postraft/fsm/packed"
+)
+
+const (
+	deltaBytes = 128 << 10 // a change up to this size is one conditional log entry
+	deltaOps   = 2000
+	deltaShare = 2 // a larger one travels alone while the whole table is more than so many times as large
+)
+
+// A difference is what an import does to a table: keys in ascending order, packed as they come.
+type difference struct {
+	name    string
+	count   int
+	size    int   // keys, values, and the name of the table with each
+	half    int64 // of the table
+	changed part
+	removed part
+	dropped bool
+}
+
+// newDifference returns an empty difference to a table with so many bytes of keys and values.
+func newDifference(name string, bytes int64) *difference {
+	return &difference{name: name, half: bytes / deltaShare, changed: newPart(), removed: newPart()}
+}
+
+// add adds a key, and its new value unless it was removed.
+func (d *difference) add(key, value []byte, removed bool) error {
+	d.count++
+	d.size += len(key) + len(value) + len(d.name)
+	switch {
+	case d.dropped:
+		return nil
+	case removed:
+		return d.removed.builder.Add(key, nil)
+	}
+	return d.changed.builder.Add(key, value)
+}
+
+// small reports whether it is one entry of the log.
+func (d *difference) small() bool { return d.size <= deltaBytes && d.count <= deltaOps }
+
+// large reports whether it is better to send the whole table.
+func (d *difference) large() bool { return !d.small() && int64(d.size) > d.half }
+
+// drop forgets all but the sums, which still grow.
+func (d *difference) drop() { d.changed, d.removed, d.dropped = part{}, part{}, true }
+
+// tables ends the difference and returns its parts.
+func (d *difference) tables() (changed, removed *packed.Table, err error) {
+	if changed, err = d.changed.table(); err == nil {
+		removed, err = d.removed.table()
+	}
+	return changed, removed, err
+}
+
+type part struct {
+	blocks  *packed.Assembler
+	builder *packed.Builder
+}
+
+func newPart() part {
+	blocks := &packed.Assembler{}
+	return part{blocks, packed.NewBuilder(blocks.Take)}
+}
+
+func (p part) table() (*packed.Table, error) {
+	if err := p.builder.Flush(); err != nil {
+		return nil, err
+	}
+	return p.blocks.Table(), nil
+}
+
+// importDifference sends a difference, on condition that the table is still what it was made from. The error is
+// errConflict when it is not, errLarge when the whole table is to be sent instead.
+func (n *Node) importDifference(ctx context.Context, name string, opts ImportOptions, table *fsm.Table, d *difference, result ImportResult) (ImportResult, error) {
+	changed, removed, err := d.tables()
+	if err != nil {
+		return result, badSource(err)
+	}
+	if !d.small() {
+		return n.importStaged(ctx, name, opts, table, changed, removed, result)
+	}
+	r, err := n.apply(ctx, &fsm.Command{Write: &fsm.Write{Ops: opsOf(name, opts.Way, changed, removed), IfTable: name, IfVersion: table.Version}})
+	if err != nil {
+		return result, err
+	}
+	result.Version = r.Index
+	return result, conflictIfGone(n.statusError(name, r))
+}
+
+// importStaged stages a difference.
+func (n *Node) importStaged(ctx context.Context, name string, opts ImportOptions, table *fsm.Table, changed, removed *packed.Table, result ImportResult) (ImportResult, error) {
+	leader, address, _ := n.leaderWatch()
+	address, _, _ = strings.Cut(address, "#") // statusOf names the node itself
+	status, err := n.statusOf(ctx, leader, address)
+	if err != nil || status.Common < fsm.DeltaLevel { // not known, or not to a server of the cluster
+		return result, errLarge
+	}
+	loads := []load{{name: name, typ: opts.Type, table: changed}}
+	if removed.Len() > 0 {
+		loads = append(loads, load{name: name, typ: opts.Type, table: removed})
+	}
+	r, err := n.stage(ctx, loads, opts.Way, fsm.StageCommit{Delta: &fsm.StageDelta{IfVersion: table.Version}})
+	if errors.Is(err, ErrRefused) { // an older server came in meanwhile
+		err = errLarge
+	}
+	result.Version = r.Index
+	return result, conflictIfGone(err)
+}
+
+// opsOf lists a difference. What goes comes first: what is added to a table that is full might push out what is to stay.
+func opsOf(name string, way fsm.Way, changed, removed *packed.Table) []fsm.Op {
+	ops := make([]fsm.Op, 0, changed.Len()+removed.Len())
+	for key := range removed.All() {
+		ops = append(ops, fsm.Op{Kind: fsm.OpDelete, Way: way, Table: name, Key: key})
+	}
+	for key, value := range changed.All() {
+		ops = append(ops, fsm.Op{Kind: fsm.OpUpdate, Way: way, Table: name, Key: key, Value: value})
+	}
+	return ops
+}
+
+// patched yields the entries of a table with those of changed in it and without the keys of removed.
+func patched(table, changed, removed *packed.Table) iter.Seq2[[]byte, []byte] {
+	return func(yield func(key, value []byte) bool) {
+		nextNew, nextGone := changed.Cursor().Next, removed.Cursor().Next
+		newKey, newValue, newMore := nextNew()
+		goneKey, _, goneMore := nextGone()
+		for key, value := range table.All() {
+			for newMore && bytes.Compare(newKey, key) < 0 {
+				if !yield(newKey, newValue) {
+					return
+				}
+				newKey, newValue, newMore = nextNew()
+			}
+			switch {
+			case goneMore && bytes.Equal(goneKey, key):
+				goneKey, _, goneMore = nextGone()
+				continue
+			case newMore && bytes.Equal(newKey, key):
+				value = newValue
+				newKey, newValue, newMore = nextNew()
+			}
+			if !yield(key, value) {
+				return
+			}
+		}
+		for newMore && yield(newKey, newValue) {
+			newKey, newValue, newMore = nextNew()
+		}
+	}
+}

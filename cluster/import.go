@@ -1,0 +1,276 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"postraft/dict"
+	"postraft/dict/pattern"
+	"postraft/fsm"
+	"postraft/fsm/packed"
+)
+
+var (
+	errConflict = errors.New("table has changed meanwhile")
+	errLarge    = errors.New("difference does not fit into one entry")
+)
+
+const deltaAttempts = 4 // to send a difference while others write to the table
+
+// ImportOptions say what an import does.
+type ImportOptions struct {
+	Type   string // of a table that is not there yet; empty is dict.TypeHash
+	Merge  bool   // add and replace only
+	DryRun bool   // count and change nothing
+
+	// MaxChange is how much of the table that is there may be changed or removed, in percent of its entries; more
+	// is an ErrTooMuch. 0 is without a limit.
+	MaxChange float64
+
+	// Digest is that of the entries, where it is known before they are: a table that has it already is left alone
+	// without reading them.
+	Digest *packed.Digest
+
+	Way fsm.Way // for the history; none is fsm.WayImport
+
+	settings dict.Settings // of a table that is not there yet
+}
+
+// An ImportResult counts entries.
+type ImportResult struct {
+	Added, Changed, Removed, Unchanged int
+	Version                            uint64 // of the table afterwards
+	Was                                uint64 // and before, 0 where there was none
+}
+
+// Import makes a table equal to entries, which ascend strictly by key, or with Merge adds them to it. Every
+// reader on every node sees the table before or the table after. The table is created if need be; where
+// nothing differs nothing is written. Entries that break off must end ctx before they stop.
+//
+// Of a table that is new or empty everything is staged while entries come: it goes out in chunks, invisible, and one more
+// log entry puts it in place. Of another one what differs is kept while they come, and a small difference travels as one
+// conditional log entry, a larger one in chunks. Once it is half of the table, the whole table is staged from there on. A
+// packed copy of all entries is held only for a merge and for rules, which have to be looked at as a whole, and where others
+// keep writing to the table. A leader that is lost meanwhile holds an import up, and what was sent stays sent.
+func (n *Node) Import(ctx context.Context, name string, opts ImportOptions, entries iter.Seq2[[]byte, []byte]) (ImportResult, error) {
+	if opts.Type == "" {
+		opts.Type = dict.TypeHash
+	}
+	if opts.Way == fsm.WayUnknown {
+		opts.Way = fsm.WayImport
+	}
+	if err := errors.Join(dict.CheckTableName(name), dict.CheckTableType(opts.Type)); err != nil {
+		return ImportResult{}, err
+	}
+	if opts.Merge && dict.IsPattern(opts.Type) {
+		return ImportResult{}, fmt.Errorf("import into table %s: %w: rules are kept in the order of their text, which cannot be merged", name, dict.ErrBadSource)
+	}
+	if err := n.ReadIndex(ctx); err != nil {
+		return ImportResult{}, fmt.Errorf("import into table %s: %w", name, err)
+	}
+	table, exists := n.fsm.State().Table(name)
+	if exists && opts.Digest != nil && table.Type == opts.Type && table.Digest() == *opts.Digest {
+		return ImportResult{Unchanged: table.Len(), Version: table.Version, Was: table.Version}, nil
+	}
+	var next *packed.Table
+	var result ImportResult
+	var err error
+	if opts.replaces(table, exists) {
+		next, result, err = n.importOver(ctx, name, opts, table, entries)
+	} else {
+		next, result, err = n.importNew(ctx, name, opts, entries)
+	}
+	if err != nil {
+		return ImportResult{}, fmt.Errorf("import into table %s: %w", name, err)
+	}
+	if next == nil {
+		return result, nil
+	}
+	if dict.IsPattern(opts.Type) {
+		if err := pattern.CheckEntries(opts.Type, next.All()); err != nil {
+			return ImportResult{}, fmt.Errorf("import into table %s: %w", name, err)
+		}
+	}
+	for range deltaAttempts {
+		if result, err = n.importDelta(ctx, name, opts, next); !errors.Is(err, errConflict) {
+			break
+		}
+	}
+	if errors.Is(err, errConflict) || errors.Is(err, errLarge) { // others keep writing to the table, or it is much
+		loads := []load{{name: name, typ: opts.Type, table: next}}
+		if _, ok := n.fsm.State().Table(name); !ok {
+			loads[0].settings = opts.settings
+		}
+		next = nil // stage lets go of it as it sends it
+		var r fsm.Result
+		r, err = n.stage(ctx, loads, opts.Way, fsm.StageCommit{Merge: opts.Merge})
+		result.Version, result.Was = r.Index, r.Was
+	}
+	if err != nil {
+		return ImportResult{}, fmt.Errorf("import into table %s: %w", name, err)
+	}
+	return result, nil
+}
+
+// ErrTooMuch says that an import would change more than it may.
+var ErrTooMuch = errors.New("too large a change")
+
+// check returns an ErrTooMuch where result is more than the options allow.
+func (o ImportOptions) check(result ImportResult, entries int) error {
+	touched := result.Changed + result.Removed
+	if o.MaxChange <= 0 || float64(touched) <= o.MaxChange/100*float64(entries) {
+		return nil
+	}
+	return fmt.Errorf("%w: %d of %d entries would be changed and %d removed, and %g %% may be", ErrTooMuch, result.Changed, entries, result.Removed, o.MaxChange)
+}
+
+// importDelta imports a difference that is sent by itself, on condition that the table is what it was compared with.
+// The error is errConflict when it is not, errLarge when the whole table is to be sent instead.
+func (n *Node) importDelta(ctx context.Context, name string, opts ImportOptions, next *packed.Table) (ImportResult, error) {
+	if err := n.ReadIndex(ctx); err != nil {
+		return ImportResult{}, err
+	}
+	table, exists := n.fsm.State().Table(name)
+	var old *packed.Table
+	if exists {
+		if table.Type != opts.Type {
+			return ImportResult{}, fmt.Errorf("%w: it is of type %s", ErrExists, table.Type)
+		}
+		old = table.Table
+	}
+	result, differ, err := compare(name, opts, old, next)
+	if err != nil {
+		return result, err
+	}
+	if exists {
+		result.Version, result.Was = table.Version, table.Version
+	}
+	switch {
+	case opts.check(result, lenOf(old)) != nil:
+		return result, opts.check(result, lenOf(old))
+	case exists && result.Added > 0 && table.Settings.MaxEntries > 0 && int64(lenOf(old)+result.Added-result.Removed) > table.Settings.MaxEntries:
+		return result, tooMany(lenOf(old)+result.Added-result.Removed, table.Settings)
+	case opts.DryRun, exists && differ.count == 0:
+		return result, nil
+	case !exists, dict.IsPattern(opts.Type): // no reader may see a new table empty, nor some of the new rules
+		return result, errLarge
+	case differ.large():
+		return result, errLarge
+	}
+	return n.importDifference(ctx, name, opts, table, differ, result)
+}
+
+// conflictIfGone makes a table that was dropped since it was compared one that has changed.
+func conflictIfGone(err error) error {
+	if errors.Is(err, dict.ErrNoTable) {
+		return errConflict
+	}
+	return err
+}
+
+// compare counts what an import changes, and returns the difference.
+func compare(name string, opts ImportOptions, old, next *packed.Table) (result ImportResult, differ *difference, err error) {
+	differ = newDifference(name, next.Bytes())
+	if old != nil && old.Digest() == next.Digest() {
+		result.Unchanged = next.Len()
+		return result, differ, nil
+	}
+	for c := range fsm.Diff(old, next) {
+		switch {
+		case c.New == nil && opts.Merge:
+			continue
+		case c.New == nil:
+			result.Removed++
+		case c.Old == nil:
+			result.Added++
+		default:
+			result.Changed++
+		}
+		if err := differ.add(c.Key, c.New, c.New == nil); err != nil {
+			return result, nil, err
+		}
+		if differ.large() {
+			differ.drop()
+		}
+	}
+	result.Unchanged = next.Len() - result.Added - result.Changed
+	return result, differ, nil
+}
+
+// importNew reads entries into a packed table, and returns that. Where it is larger than one chunk, and the table is not
+// there or is empty, so that there is nothing to compare, it imports it instead: chunks are on their way while entries
+// come, and next is nil.
+func (n *Node) importNew(ctx context.Context, name string, opts ImportOptions, entries iter.Seq2[[]byte, []byte]) (next *packed.Table, result ImportResult, err error) {
+	table, exists := n.fsm.State().Table(name)
+	atOnce := !opts.DryRun && !dict.IsPattern(opts.Type) && (!exists || table.Len() == 0 && table.Type == opts.Type)
+	var first packed.Assembler // the blocks of what need not be more than one chunk
+	size := 0
+	var s *stager
+	emit := func(block []byte) error {
+		if s != nil {
+			return s.add(block)
+		}
+		if size += len(block); !atOnce || size < chunkBytes {
+			return first.Take(block)
+		}
+		l := load{name: name, typ: opts.Type}
+		if !exists {
+			l.settings = opts.settings
+		}
+		s = n.newStager(ctx, l)
+		for b := range first.Blocks() {
+			if err := s.add(b); err != nil {
+				return err
+			}
+		}
+		return s.add(block)
+	}
+	result.Added, err = packed.Pack(entries, emit)
+	err = badSource(err)
+	if s != nil {
+		if sendErr := s.end(); sendErr != nil {
+			err = sendErr
+		}
+	}
+	switch {
+	case ctx.Err() != nil: // entries may have broken off: half of them must not become the table
+		err = context.Cause(ctx)
+	case err == nil && s != nil && exists && table.Settings.MaxEntries > 0 && int64(result.Added) > table.Settings.MaxEntries:
+		err = tooMany(result.Added, table.Settings)
+	}
+	switch {
+	case s == nil && err != nil:
+		return nil, ImportResult{}, err
+	case s == nil:
+		return first.Table(), ImportResult{}, nil
+	case err != nil:
+		n.abort([]fsm.ID{s.id})
+		return nil, ImportResult{}, err
+	}
+	ids := []fsm.ID{s.id}
+	r, err := n.commitStages(ctx, name, ids, opts.Way, fsm.StageCommit{IDs: ids, Merge: opts.Merge})
+	result.Version, result.Was = r.Index, r.Was
+	return nil, result, err
+}
+
+// badSource makes an error of entries, which are not in order, an ErrBadSource.
+func badSource(err error) error {
+	if err != nil {
+		err = fmt.Errorf("%w: %w", dict.ErrBadSource, err)
+	}
+	return err
+}
+
+// tooMany refuses a table of so many entries.
+func tooMany(entries int, settings dict.Settings) error {
+	return fmt.Errorf("%w: it would have %d entries, and its max-entries is %d", ErrRefused, entries, settings.MaxEntries)
+}
+
+func lenOf(t *packed.Table) int {
+	if t == nil {
+		return 0
+	}
+	return t.Len()
+}
