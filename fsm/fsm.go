@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
+
+	"postraft/fsm/packed"
 )
 
 // Options are given to New. The functions are called from the goroutine that applies and must not block.
@@ -100,6 +102,17 @@ func (f *FSM) Stages() map[ID]uint64 {
 		touched[id] = s.index
 	}
 	return touched
+}
+
+// Staged returns what a stage holds, false where there is no such stage.
+func (f *FSM) Staged(id ID) (*packed.Table, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s, ok := f.stages[id]
+	if !ok {
+		return nil, false
+	}
+	return s.blocks.Table(), true
 }
 
 // Replacing returns how many of the stages are to replace a table that has entries, so that both are in memory.

@@ -81,20 +81,24 @@ func (d Digest) String() string { return fmt.Sprintf("%x", d[:]) }
 // for memory as often. A block that would be larger than blockSize with its tags has none.
 type block []byte
 
-// sizeOf returns the size of a block of less than 64 KiB in memory. body is the sum of the sizes of its entries.
-func sizeOf(entries, body int) int { return 2 + 3*entries + body }
+// taggedSize returns the size of a block with its tags. body is the sum of the sizes of its entries. It fits, and has tags, if
+// that is not more than blockSize.
+func taggedSize(entries, body int) int { return 2 + 3*entries + body }
 
 // newBlock returns a block with room for its tags, if it is to have some, which setTags has to fill.
-func newBlock(size, entries int) block {
+func newBlock(size, entries int) block { return make(block, size, capOf(size, entries)) }
+
+// capOf returns the capacity of a block of that size.
+func capOf(size, entries int) int {
 	if size+entries > blockSize {
-		return make(block, size)
+		return size
 	}
-	return make(block, size, size+entries)
+	return size + entries
 }
 
 // tags returns the tags of all entries, nil if there are none.
 func (b block) tags() []byte {
-	if cap(b) == len(b) {
+	if cap(b)-len(b) != b.count() { // to be wrong about these would be to miss an entry
 		return nil
 	}
 	return b[len(b):cap(b)]
@@ -109,8 +113,9 @@ func (b block) setTags() {
 
 func tagOf(key []byte) byte { return byte(xxh3.Hash(key)) }
 
-// index returns the place of the entry with this key. It is find, but for a key that is not there.
-func (b block) index(key []byte) (at int, ok bool) {
+// lookup returns the place of the entry with this key, and whether there is one. It is find, but that it tells no place for a
+// key that is not there.
+func (b block) lookup(key []byte) (at int, ok bool) {
 	tags := b.tags()
 	if tags == nil {
 		return b.find(key)
@@ -222,7 +227,7 @@ func makeBlock(entries [][]byte, body int) block {
 }
 
 // splice returns b with an encoded entry at place at, in place of old where that is not nil, which is entry at. ok is false
-// where the block would be too large.
+// where one of the two blocks is too large for tags.
 func (b block) splice(at int, old, entry []byte) (next block, ok bool) {
 	count, added := b.count(), 2
 	if old != nil {

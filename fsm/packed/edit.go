@@ -40,7 +40,7 @@ func (n *node) publish(e *Editor) {
 		return
 	}
 	n.owner = nil
-	n.seps.index()
+	n.seps.setHeads()
 	for _, kid := range n.kids {
 		kid.publish(e)
 	}
@@ -97,7 +97,7 @@ func (e *Editor) put(n *node, key []byte) (left, right *node) {
 		return e.split(n)
 	}
 	b := n.blocks[i]
-	at, found := b.index(key)
+	at, found := b.lookup(key)
 	if found {
 		e.old = b.raw(at)
 		e.forget(e.old)
@@ -146,7 +146,7 @@ func (e *Editor) forget(raw []byte) {
 // cut makes one block of e.entries, or two or three where they do not fit. With ascending set the new
 // entry is the last of the table and the others stay together, so that ascending keys fill their blocks.
 func (e *Editor) cut(body int, ascending bool) []block {
-	if len(e.entries) == 1 || sizeOf(len(e.entries), body) <= blockSize {
+	if len(e.entries) == 1 || taggedSize(len(e.entries), body) <= blockSize {
 		return []block{makeBlock(e.entries, body)}
 	}
 	var parts []block
@@ -157,7 +157,7 @@ func (e *Editor) cut(body int, ascending bool) []block {
 	}
 	for i, raw := range e.entries {
 		// Cut before this entry when the part is full, or when this entry would overfill it.
-		if i > from && (size >= half || sizeOf(i+1-from, size+len(raw)) > blockSize) {
+		if i > from && (size >= half || taggedSize(i+1-from, size+len(raw)) > blockSize) {
 			parts = append(parts, makeBlock(e.entries[from:i], size))
 			from, size = i, 0
 		}
@@ -193,7 +193,7 @@ func (e *Editor) delete(n *node, key []byte) *node {
 		}
 	} else {
 		b := n.blocks[i]
-		at, _ := b.index(key)
+		at, _ := b.lookup(key)
 		e.forget(b.raw(at))
 		e.entries = e.entries[:0]
 		body := 0

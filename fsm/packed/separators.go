@@ -13,7 +13,7 @@ type separators struct {
 	shared bool // with another node: to be copied before they change
 
 	// What a search looks at, in few cache lines: the bytes that all but the first begin with, and the eight behind them of
-	// each. nil until index makes them.
+	// each. nil until setHeads makes them.
 	common []byte
 	heads  []uint64
 }
@@ -68,8 +68,8 @@ func headOf(key []byte) uint64 {
 	return binary.BigEndian.Uint64(key)
 }
 
-// index makes what child looks at, where it is not there.
-func (s *separators) index() {
+// setHeads makes what child looks at, where it is not there.
+func (s *separators) setHeads() {
 	if s.heads != nil || len(s.ends) < 2 {
 		return
 	}
@@ -92,7 +92,7 @@ func (s *separators) share() separators {
 	return c
 }
 
-// own makes s one that may change. It has no index then.
+// own makes s one that may change. It has no heads then.
 func (s *separators) own() {
 	s.common, s.heads = nil, nil
 	if s.shared {

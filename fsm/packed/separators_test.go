@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestSeparators_Child ensures that a search by index finds what one through all keys finds, whatever the keys have in common,
+// TestSeparators_Child ensures that a search by heads finds what one through all keys finds, whatever the keys have in common,
 // and still does after a change.
 func TestSeparators_Child(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -32,9 +32,9 @@ func TestSeparators_Child(t *testing.T) {
 			s.push(key)
 		}
 		for range 3 {
-			s.index()
+			s.setHeads()
 			if len(keys) > 1 && s.heads == nil {
-				t.Fatal("no index")
+				t.Fatal("no heads")
 			}
 			for _, key := range append([][]byte{nil, random(), random(), random()}, keys...) {
 				want := 0
@@ -61,14 +61,14 @@ func TestSeparators_Child(t *testing.T) {
 				keys = slices.Delete(keys, at, at+1)
 			}
 			if shared && len(old.ends) > 1 && old.heads == nil {
-				t.Fatal("a change has taken the index of the node before")
+				t.Fatal("a change has taken the heads of the node before")
 			}
 		}
 	}
 }
 
-// TestEditor_Index ensures that readers never meet a node whose index is missing, however the table has come to be.
-func TestEditor_Index(t *testing.T) {
+// TestEditor_Heads ensures that readers never meet a node whose heads are missing, however the table has come to be.
+func TestEditor_Heads(t *testing.T) {
 	table, err := Build(sample(20_000))
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +76,7 @@ func TestEditor_Index(t *testing.T) {
 	var check func(n *node)
 	check = func(n *node) {
 		if n.len() > 1 && n.seps.heads == nil {
-			t.Fatalf("a node of %d children without an index", n.len())
+			t.Fatalf("a node of %d children without heads", n.len())
 		}
 		for _, kid := range n.kids {
 			check(kid)

@@ -51,7 +51,7 @@ func (t *Table) Get(key []byte) (value []byte, ok bool) {
 		i = n.seps.child(key)
 	}
 	b := n.blocks[i]
-	at, ok := b.index(key)
+	at, ok := b.lookup(key)
 	if !ok {
 		return nil, false
 	}
@@ -144,8 +144,8 @@ type Assembler struct {
 // Append verifies a block and copies it. After an ErrCorrupt the Assembler is as it was.
 func (a *Assembler) Append(encoded []byte) error { return a.add(encoded, false) }
 
-// Take is Append for a block of a Builder: it takes it over, with what is behind it in the slice's capacity, instead of copying
-// it. The caller must not use either any more.
+// Take is Append for a block of a Builder, which it takes over instead of copying it, with what is behind it in the slice's
+// capacity. The caller must not use either any more.
 func (a *Assembler) Take(encoded []byte) error { return a.add(encoded, true) }
 
 func (a *Assembler) add(encoded block, given bool) error {
@@ -154,7 +154,7 @@ func (a *Assembler) add(encoded block, given bool) error {
 		return err
 	}
 	b := encoded
-	if !given || cap(b) != len(b)+info.count {
+	if !given || cap(b) != capOf(len(b), info.count) {
 		b = newBlock(len(encoded), info.count)
 		copy(b, encoded)
 	}
@@ -208,7 +208,7 @@ func (a *Assembler) Table() *Table {
 		for _, b := range n.blocks {
 			n.seps.push(b.key(0))
 		}
-		n.seps.index()
+		n.seps.setHeads()
 		level = append(level, n)
 	}
 	for len(level) > 1 {
@@ -218,7 +218,7 @@ func (a *Assembler) Table() *Table {
 			for _, kid := range n.kids {
 				n.seps.push(kid.seps.at(0))
 			}
-			n.seps.index()
+			n.seps.setHeads()
 			up = append(up, n)
 		}
 		level = up
@@ -250,7 +250,7 @@ func (b *Builder) Add(key, value []byte) error {
 	}
 	b.any = true
 	b.last = append(b.last[:0], key...)
-	if n := len(b.ends); n > 0 && sizeOf(n+1, len(b.buf)+entrySize(key, value)) > blockSize {
+	if n := len(b.ends); n > 0 && taggedSize(n+1, len(b.buf)+entrySize(key, value)) > blockSize {
 		if err := b.Flush(); err != nil {
 			return err
 		}
