@@ -21,16 +21,15 @@ const (
 type difference struct {
 	name    string
 	count   int
-	size    int   // keys, values, and the name of the table with each
-	half    int64 // of the table
+	size    int // keys, values, and the name of the table with each
 	changed part
 	removed part
 	dropped bool
 }
 
-// newDifference returns an empty difference to a table with so many bytes of keys and values.
-func newDifference(name string, bytes int64) *difference {
-	return &difference{name: name, half: bytes / deltaShare, changed: newPart(), removed: newPart()}
+// newDifference returns an empty difference to the table of that name.
+func newDifference(name string) *difference {
+	return &difference{name: name, changed: newPart(), removed: newPart()}
 }
 
 // add adds a key, and its new value unless it was removed.
@@ -49,14 +48,17 @@ func (d *difference) add(key, value []byte, removed bool) error {
 // small reports whether it is one entry of the log.
 func (d *difference) small() bool { return d.size <= deltaBytes && d.count <= deltaOps }
 
-// large reports whether it is better to send the whole table.
-func (d *difference) large() bool { return !d.small() && int64(d.size) > d.half }
+// large reports whether it is better to send the whole table, of so many bytes of keys and values.
+func (d *difference) large(whole int64) bool { return !d.small() && int64(d.size) > whole/deltaShare }
 
 // drop forgets all but the sums, which still grow.
 func (d *difference) drop() { d.changed, d.removed, d.dropped = part{}, part{}, true }
 
-// tables ends the difference and returns its parts.
+// tables ends the difference and returns its parts. It fails where the difference was dropped.
 func (d *difference) tables() (changed, removed *packed.Table, err error) {
+	if d.dropped {
+		return nil, nil, errors.New("the difference was dropped")
+	}
 	if changed, err = d.changed.table(); err == nil {
 		removed, err = d.removed.table()
 	}
@@ -81,7 +83,7 @@ func (p part) table() (*packed.Table, error) {
 }
 
 // importDifference sends a difference, on condition that the table is still what it was made from. The error is
-// errConflict when it is not, errLarge when the whole table is to be sent instead.
+// errConflict when it is not, errWhole when the whole table is to be sent instead.
 func (n *Node) importDifference(ctx context.Context, name string, opts ImportOptions, table *fsm.Table, d *difference, result ImportResult) (ImportResult, error) {
 	changed, removed, err := d.tables()
 	if err != nil {
@@ -104,7 +106,7 @@ func (n *Node) importStaged(ctx context.Context, name string, opts ImportOptions
 	address, _, _ = strings.Cut(address, "#") // statusOf names the node itself
 	status, err := n.statusOf(ctx, leader, address)
 	if err != nil || status.Common < fsm.DeltaLevel { // not known, or not to a server of the cluster
-		return result, errLarge
+		return result, errWhole
 	}
 	loads := []load{{name: name, typ: opts.Type, table: changed}}
 	if removed.Len() > 0 {
@@ -112,7 +114,7 @@ func (n *Node) importStaged(ctx context.Context, name string, opts ImportOptions
 	}
 	r, err := n.stage(ctx, loads, opts.Way, fsm.StageCommit{Delta: &fsm.StageDelta{IfVersion: table.Version}})
 	if errors.Is(err, ErrRefused) { // an older server came in meanwhile
-		err = errLarge
+		err = errWhole
 	}
 	result.Version = r.Index
 	return result, conflictIfGone(err)
@@ -130,7 +132,7 @@ func opsOf(name string, way fsm.Way, changed, removed *packed.Table) []fsm.Op {
 	return ops
 }
 
-// patched yields the entries of a table with those of changed in it and without the keys of removed.
+// patched yields the entries of a table with those of changed in it and without the keys of removed, which are all in it.
 func patched(table, changed, removed *packed.Table) iter.Seq2[[]byte, []byte] {
 	return func(yield func(key, value []byte) bool) {
 		nextNew, nextGone := changed.Cursor().Next, removed.Cursor().Next

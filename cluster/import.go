@@ -14,7 +14,7 @@ import (
 
 var (
 	errConflict = errors.New("table has changed meanwhile")
-	errLarge    = errors.New("difference does not fit into one entry")
+	errWhole    = errors.New("the whole table is to be sent")
 )
 
 const deltaAttempts = 4 // to send a difference while others write to the table
@@ -52,8 +52,9 @@ type ImportResult struct {
 // Of a table that is new or empty everything is staged while entries come: it goes out in chunks, invisible, and one more
 // log entry puts it in place. Of another one what differs is kept while they come, and a small difference travels as one
 // conditional log entry, a larger one in chunks. Once it is half of the table, the whole table is staged from there on. A
-// packed copy of all entries is held only for a merge and for rules, which have to be looked at as a whole, and where others
-// keep writing to the table. A leader that is lost meanwhile holds an import up, and what was sent stays sent.
+// packed copy of all entries is held where they have to be looked at as a whole, or again: for a merge, for rules, for the dry
+// run of a new table, and where others write to the table meanwhile. A leader that is lost meanwhile holds an import up, and
+// what was sent stays sent.
 func (n *Node) Import(ctx context.Context, name string, opts ImportOptions, entries iter.Seq2[[]byte, []byte]) (ImportResult, error) {
 	if opts.Type == "" {
 		opts.Type = dict.TypeHash
@@ -80,7 +81,7 @@ func (n *Node) Import(ctx context.Context, name string, opts ImportOptions, entr
 	if opts.replaces(table, exists) {
 		next, result, err = n.importOver(ctx, name, opts, table, entries)
 	} else {
-		next, result, err = n.importNew(ctx, name, opts, entries)
+		next, result, err = n.importNew(ctx, name, opts, table, exists, entries)
 	}
 	if err != nil {
 		return ImportResult{}, fmt.Errorf("import into table %s: %w", name, err)
@@ -98,7 +99,7 @@ func (n *Node) Import(ctx context.Context, name string, opts ImportOptions, entr
 			break
 		}
 	}
-	if errors.Is(err, errConflict) || errors.Is(err, errLarge) { // others keep writing to the table, or it is much
+	if errors.Is(err, errConflict) || errors.Is(err, errWhole) { // others keep writing to the table, or it is much
 		loads := []load{{name: name, typ: opts.Type, table: next}}
 		if _, ok := n.fsm.State().Table(name); !ok {
 			loads[0].settings = opts.settings
@@ -117,30 +118,44 @@ func (n *Node) Import(ctx context.Context, name string, opts ImportOptions, entr
 // ErrTooMuch says that an import would change more than it may.
 var ErrTooMuch = errors.New("too large a change")
 
-// check returns an ErrTooMuch where result is more than the options allow.
-func (o ImportOptions) check(result ImportResult, entries int) error {
-	touched := result.Changed + result.Removed
-	if o.MaxChange <= 0 || float64(touched) <= o.MaxChange/100*float64(entries) {
+// allows returns an error where an import would do more than the options allow, or the settings of the table, which is nil
+// where there is none.
+func (o ImportOptions) allows(result ImportResult, table *fsm.Table) error {
+	if table == nil {
 		return nil
 	}
-	return fmt.Errorf("%w: %d of %d entries would be changed and %d removed, and %g %% may be", ErrTooMuch, result.Changed, entries, result.Removed, o.MaxChange)
+	if o.tooMuch(result, table.Len()) {
+		return fmt.Errorf("%w: %d of %d entries would be changed and %d removed, and %g %% may be", ErrTooMuch, result.Changed, table.Len(), result.Removed, o.MaxChange)
+	}
+	if most, after := table.Settings.MaxEntries, table.Len()+result.Added-result.Removed; most > 0 && result.Added > 0 && int64(after) > most {
+		return fmt.Errorf("%w: it would have %d entries, and its max-entries is %d", ErrRefused, after, most)
+	}
+	return nil
+}
+
+// tooMuch reports whether of a table with so many entries more is changed than may be.
+func (o ImportOptions) tooMuch(result ImportResult, entries int) bool {
+	return o.MaxChange > 0 && float64(result.Changed+result.Removed) > o.MaxChange/100*float64(entries)
 }
 
 // importDelta imports a difference that is sent by itself, on condition that the table is what it was compared with.
-// The error is errConflict when it is not, errLarge when the whole table is to be sent instead.
+// The error is errConflict when it is not, errWhole when the whole table is to be sent instead.
 func (n *Node) importDelta(ctx context.Context, name string, opts ImportOptions, next *packed.Table) (ImportResult, error) {
 	if err := n.ReadIndex(ctx); err != nil {
 		return ImportResult{}, err
 	}
 	table, exists := n.fsm.State().Table(name)
-	var old *packed.Table
+	var old *packed.Table // nil is empty
 	if exists {
 		if table.Type != opts.Type {
 			return ImportResult{}, fmt.Errorf("%w: it is of type %s", ErrExists, table.Type)
 		}
 		old = table.Table
 	}
-	result, differ, err := compare(name, opts, old, next)
+	result, d, err := compare(name, opts, old, next)
+	if err == nil {
+		err = opts.allows(result, table)
+	}
 	if err != nil {
 		return result, err
 	}
@@ -148,18 +163,14 @@ func (n *Node) importDelta(ctx context.Context, name string, opts ImportOptions,
 		result.Version, result.Was = table.Version, table.Version
 	}
 	switch {
-	case opts.check(result, lenOf(old)) != nil:
-		return result, opts.check(result, lenOf(old))
-	case exists && result.Added > 0 && table.Settings.MaxEntries > 0 && int64(lenOf(old)+result.Added-result.Removed) > table.Settings.MaxEntries:
-		return result, tooMany(lenOf(old)+result.Added-result.Removed, table.Settings)
-	case opts.DryRun, exists && differ.count == 0:
+	case opts.DryRun, exists && d.count == 0:
 		return result, nil
 	case !exists, dict.IsPattern(opts.Type): // no reader may see a new table empty, nor some of the new rules
-		return result, errLarge
-	case differ.large():
-		return result, errLarge
+		return result, errWhole
+	case d.large(next.Bytes()):
+		return result, errWhole
 	}
-	return n.importDifference(ctx, name, opts, table, differ, result)
+	return n.importDifference(ctx, name, opts, table, d, result)
 }
 
 // conflictIfGone makes a table that was dropped since it was compared one that has changed.
@@ -171,11 +182,11 @@ func conflictIfGone(err error) error {
 }
 
 // compare counts what an import changes, and returns the difference.
-func compare(name string, opts ImportOptions, old, next *packed.Table) (result ImportResult, differ *difference, err error) {
-	differ = newDifference(name, next.Bytes())
+func compare(name string, opts ImportOptions, old, next *packed.Table) (result ImportResult, d *difference, err error) {
+	d = newDifference(name)
 	if old != nil && old.Digest() == next.Digest() {
 		result.Unchanged = next.Len()
-		return result, differ, nil
+		return result, d, nil
 	}
 	for c := range fsm.Diff(old, next) {
 		switch {
@@ -188,22 +199,21 @@ func compare(name string, opts ImportOptions, old, next *packed.Table) (result I
 		default:
 			result.Changed++
 		}
-		if err := differ.add(c.Key, c.New, c.New == nil); err != nil {
+		if err := d.add(c.Key, c.New, c.New == nil); err != nil {
 			return result, nil, err
 		}
-		if differ.large() {
-			differ.drop()
+		if d.large(next.Bytes()) {
+			d.drop()
 		}
 	}
 	result.Unchanged = next.Len() - result.Added - result.Changed
-	return result, differ, nil
+	return result, d, nil
 }
 
 // importNew reads entries into a packed table, and returns that. Where it is larger than one chunk, and the table is not
 // there or is empty, so that there is nothing to compare, it imports it instead: chunks are on their way while entries
 // come, and next is nil.
-func (n *Node) importNew(ctx context.Context, name string, opts ImportOptions, entries iter.Seq2[[]byte, []byte]) (next *packed.Table, result ImportResult, err error) {
-	table, exists := n.fsm.State().Table(name)
+func (n *Node) importNew(ctx context.Context, name string, opts ImportOptions, table *fsm.Table, exists bool, entries iter.Seq2[[]byte, []byte]) (next *packed.Table, result ImportResult, err error) {
 	atOnce := !opts.DryRun && !dict.IsPattern(opts.Type) && (!exists || table.Len() == 0 && table.Type == opts.Type)
 	var first packed.Assembler // the blocks of what need not be more than one chunk
 	size := 0
@@ -237,8 +247,8 @@ func (n *Node) importNew(ctx context.Context, name string, opts ImportOptions, e
 	switch {
 	case ctx.Err() != nil: // entries may have broken off: half of them must not become the table
 		err = context.Cause(ctx)
-	case err == nil && s != nil && exists && table.Settings.MaxEntries > 0 && int64(result.Added) > table.Settings.MaxEntries:
-		err = tooMany(result.Added, table.Settings)
+	case err == nil && s != nil:
+		err = opts.allows(result, table)
 	}
 	switch {
 	case s == nil && err != nil:
@@ -261,16 +271,4 @@ func badSource(err error) error {
 		err = fmt.Errorf("%w: %w", dict.ErrBadSource, err)
 	}
 	return err
-}
-
-// tooMany refuses a table of so many entries.
-func tooMany(entries int, settings dict.Settings) error {
-	return fmt.Errorf("%w: it would have %d entries, and its max-entries is %d", ErrRefused, entries, settings.MaxEntries)
-}
-
-func lenOf(t *packed.Table) int {
-	if t == nil {
-		return 0
-	}
-	return t.Len()
 }

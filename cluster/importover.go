@@ -28,25 +28,27 @@ type importing struct {
 	key  []byte                              // of the one that comes next
 	old  []byte                              // its value
 	more bool                                // there is one
+	left int64                               // bytes of keys and values of that and those behind it
 
-	last []byte // key that was read last
-	any  bool   // there is one
+	any  bool   // an entry was read
+	last []byte // the key of the last one
+	read int64  // bytes of keys and values so far
 
-	result ImportResult
-	differ *difference
+	result   ImportResult
+	d        *difference
+	hopeless bool // it is more than it may be: only the counts are wanted
 
 	stager *stager // once all is staged
 	whole  *packed.Builder
 }
 
-// importOver imports entries into a table of that type that has some. Where the table changed meanwhile, or the difference
-// is not to be sent by itself, it has done nothing, and next is what the table is to be.
+// importOver imports entries into a table of that type that has some. Where next is not nil it has done nothing, because the
+// table has changed meanwhile or the difference is not to be sent by itself, and next is what the table is to be.
 func (n *Node) importOver(ctx context.Context, name string, opts ImportOptions, table *fsm.Table, entries iter.Seq2[[]byte, []byte]) (next *packed.Table, result ImportResult, err error) {
-	i := &importing{n: n, ctx: ctx, name: name, opts: opts, table: table, next: table.Cursor().Next}
-	i.differ = newDifference(name, table.Bytes())
+	i := &importing{n: n, ctx: ctx, name: name, opts: opts, table: table, next: table.Cursor().Next, left: table.Bytes(), d: newDifference(name)}
 	i.result.Version, i.result.Was = table.Version, table.Version
 	i.key, i.old, i.more = i.next()
-	err = badSource(i.read(entries))
+	err = badSource(i.readAll(entries))
 	if i.stager != nil {
 		if sendErr := i.stager.end(); sendErr != nil {
 			err = sendErr
@@ -56,35 +58,66 @@ func (n *Node) importOver(ctx context.Context, name string, opts ImportOptions, 
 		err = context.Cause(ctx)
 	}
 	if err == nil {
-		err = i.allowed()
+		err = n.ReadIndex(ctx) // what was answered before the last entry came counts, as it does for any other write
 	}
-	switch {
-	case err != nil && i.stager != nil:
-		n.abort([]fsm.ID{i.stager.id})
+	if i.stager != nil {
+		return i.commit(err)
+	}
+	if err != nil {
 		return nil, ImportResult{}, err
-	case err != nil:
-		return nil, ImportResult{}, err
-	case i.stager != nil:
-		r, err := n.commitStages(ctx, name, []fsm.ID{i.stager.id}, opts.Way, fsm.StageCommit{IDs: []fsm.ID{i.stager.id}})
-		i.result.Version, i.result.Was = r.Index, r.Was
-		return nil, i.result, err
-	case opts.DryRun, i.differ.count == 0:
-		return nil, i.result, nil
 	}
-	result, err = n.importDifference(ctx, name, opts, table, i.differ, i.result)
-	if errors.Is(err, errConflict) || errors.Is(err, errLarge) {
-		changed, removed, tablesErr := i.differ.tables()
-		if tablesErr != nil {
-			return nil, ImportResult{}, badSource(tablesErr)
-		}
-		next, err = packed.Build(patched(table.Table, changed, removed))
-		return next, ImportResult{}, err
-	}
-	return nil, result, err
+	return i.send()
 }
 
-// read takes all entries.
-func (i *importing) read(entries iter.Seq2[[]byte, []byte]) error {
+// commit puts what is staged in place, or ends the stage where there is an error or something speaks against it.
+func (i *importing) commit(err error) (next *packed.Table, result ImportResult, _ error) {
+	ids := []fsm.ID{i.stager.id}
+	now, exists := i.n.fsm.State().Table(i.name)
+	switch {
+	case err != nil:
+	case i.hopeless, exists && now.Version == i.table.Version:
+		err = i.opts.allows(i.result, i.table)
+	case exists:
+		err = i.compareAgain(now)
+	default: // it would have no settings if it came to be by the commit
+		next, err = i.staged()
+	}
+	if err != nil || next != nil {
+		i.n.abort(ids)
+		return next, ImportResult{}, err
+	}
+	r, err := i.n.commitStages(i.ctx, i.name, ids, i.opts.Way, fsm.StageCommit{IDs: ids})
+	i.result.Version, i.result.Was = r.Index, r.Was
+	return nil, i.result, err
+}
+
+// send sends the difference, if there is one.
+func (i *importing) send() (next *packed.Table, result ImportResult, err error) {
+	now, exists := i.n.fsm.State().Table(i.name)
+	same := exists && now.Version == i.table.Version
+	if same || i.hopeless {
+		if err := i.opts.allows(i.result, i.table); err != nil {
+			return nil, ImportResult{}, err
+		}
+	}
+	switch {
+	case i.d.dropped, same && (i.opts.DryRun || i.d.count == 0): // a dry run, or nothing to do
+		return nil, i.result, nil
+	case same:
+		result, err = i.n.importDifference(i.ctx, i.name, i.opts, i.table, i.d, i.result)
+		if !errors.Is(err, errConflict) && !errors.Is(err, errWhole) {
+			return nil, result, err
+		}
+	}
+	changed, removed, err := i.d.tables()
+	if err == nil {
+		next, err = packed.Build(patched(i.table.Table, changed, removed))
+	}
+	return next, ImportResult{}, badSource(err)
+}
+
+// readAll takes all entries.
+func (i *importing) readAll(entries iter.Seq2[[]byte, []byte]) error {
 	for key, value := range entries {
 		if err := i.entry(key, value); err != nil {
 			return err
@@ -112,6 +145,7 @@ func (i *importing) entry(key, value []byte) error {
 		}
 	}
 	i.last, i.any = append(i.last[:0], key...), true
+	i.read += int64(len(key) + len(value))
 	was := i.more && bytes.Equal(i.key, key)
 	equal := was && bytes.Equal(i.old, value)
 	switch {
@@ -123,38 +157,53 @@ func (i *importing) entry(key, value []byte) error {
 		i.result.Added++
 	}
 	if was {
-		i.key, i.old, i.more = i.next()
+		i.pass()
 	}
-	switch {
+	switch i.look(); {
 	case i.whole != nil:
 		return i.whole.Add(key, value)
 	case equal:
 		return nil
 	}
-	return i.differs(key, value, false)
+	return i.keep(key, value, false)
 }
 
 // gone passes over an entry of the table that did not come.
 func (i *importing) gone() error {
 	i.result.Removed++
 	key := i.key
-	i.key, i.old, i.more = i.next()
-	if i.whole != nil {
+	i.pass()
+	if i.look(); i.whole != nil {
 		return nil
 	}
-	return i.differs(key, nil, true)
+	return i.keep(key, nil, true)
 }
 
-// differs takes an entry of the difference, and begins to stage all where that has become too much.
-func (i *importing) differs(key, value []byte, removed bool) error {
-	if err := i.differ.add(key, value, removed); err != nil {
+// pass goes to the next entry of the table.
+func (i *importing) pass() {
+	i.left -= int64(len(i.key) + len(i.old))
+	i.key, i.old, i.more = i.next()
+}
+
+// look stops what need not go on: an import that is not allowed however it goes on.
+func (i *importing) look() {
+	most, read := i.table.Settings.MaxEntries, int64(i.result.Added+i.result.Changed+i.result.Unchanged)
+	if !i.hopeless && (i.opts.tooMuch(i.result, i.table.Len()) || most > 0 && i.result.Added > 0 && read > most) {
+		i.hopeless, i.whole = true, nil
+		i.d.drop()
+	}
+}
+
+// keep takes an entry of the difference, and begins to stage all where that has become too much.
+func (i *importing) keep(key, value []byte, removed bool) error {
+	if err := i.d.add(key, value, removed); err != nil {
 		return err
 	}
 	switch {
-	case !i.differ.large():
+	case i.d.dropped, !i.d.large(i.read + i.left): // what the table will have, if nothing more is added or goes
 		return nil
-	case i.opts.DryRun, i.opts.check(i.result, i.table.Len()) != nil: // only the counts are wanted
-		i.differ.drop()
+	case i.opts.DryRun:
+		i.d.drop()
 		return nil
 	}
 	return i.stageAll()
@@ -162,15 +211,15 @@ func (i *importing) differs(key, value []byte, removed bool) error {
 
 // stageAll stages what the table is to be up to the key that was read last.
 func (i *importing) stageAll() error {
-	changed, removed, err := i.differ.tables()
+	changed, removed, err := i.d.tables()
 	if err != nil {
 		return err
 	}
-	i.differ.drop()
+	i.d.drop()
 	i.stager = i.n.newStager(i.ctx, load{name: i.name, typ: i.table.Type})
 	i.whole = packed.NewBuilder(i.stager.add)
 	for key, value := range patched(i.table.Table, changed, removed) {
-		if !i.any || bytes.Compare(key, i.last) > 0 {
+		if bytes.Compare(key, i.last) > 0 {
 			break
 		}
 		if err := i.whole.Add(key, value); err != nil {
@@ -180,16 +229,27 @@ func (i *importing) stageAll() error {
 	return nil
 }
 
-// allowed refuses what the options or the table do not allow.
-func (i *importing) allowed() error {
-	if err := i.opts.check(i.result, i.table.Len()); err != nil {
+// compareAgain compares what is staged with the table as it is now, where others have written to it meanwhile.
+func (i *importing) compareAgain(now *fsm.Table) error {
+	staged, err := i.staged()
+	if err != nil {
 		return err
 	}
-	settings, entries := i.table.Settings, i.table.Len()+i.result.Added-i.result.Removed
-	if i.result.Added > 0 && settings.MaxEntries > 0 && int64(entries) > settings.MaxEntries {
-		return tooMany(entries, settings)
+	result, _, err := compare(i.name, i.opts, now.Table, staged)
+	if err != nil {
+		return err
 	}
-	return nil
+	i.result = result
+	return i.opts.allows(result, now)
+}
+
+// staged returns all that is staged.
+func (i *importing) staged() (*packed.Table, error) {
+	table, ok := i.n.fsm.Staged(i.stager.id)
+	if !ok {
+		return nil, fmt.Errorf("the load was ended by the cluster: %w", dict.ErrRetry)
+	}
+	return table, nil
 }
 
 // replaces reports whether an import takes the place of entries that it can be compared with while it comes: not of rules,

@@ -31,12 +31,12 @@ func ascending(m map[string]string) iter.Seq2[[]byte, []byte] {
 // TestNode_ImportOver ensures that an import over a table makes it what it is to be and counts rightly, wherever in the
 // table it is that so much has changed that all is sent, and where it is never so much.
 func TestNode_ImportOver(t *testing.T) {
-	const count = 8000 // half a megabyte: what differs is large from a quarter of it on
+	const count = 8000 // half a megabyte, so that half of it does not fit into one entry of the log
 	c := clustertest.New(t, 1)
 	n := c.Nodes[0]
 	value := func(generation int) string { return fmt.Sprintf("%050d", generation) }
 	full := func(generation int) map[string]string {
-		m := map[string]string{}
+		m := map[string]string{"": "of the empty key"}
 		for i := range count {
 			m[fmt.Sprintf("user%05d", i)] = value(generation)
 		}
@@ -69,7 +69,7 @@ func TestNode_ImportOver(t *testing.T) {
 		"all but the first":   changed(1, 1, count, remove),
 		"all removed":         {},
 		"one behind":          {"z": "v"},
-		"one before":          {"": "v"},
+		"one before":          {"a": "v"},
 		"all other":           {"": "", "a": "b", "user": "v", "user00000\x01": "v", "z": "v"},
 		"all added to":        changed(1, 0, count, add),
 		"tenth of all":        changed(.1, 0, count, all),
@@ -203,4 +203,138 @@ func TestNode_ImportOverFails(t *testing.T) {
 	if want := fmt.Sprintf("%d of %d entries would be changed and 0 removed", count, count); !errors.Is(err, cluster.ErrTooMuch) || !strings.Contains(err.Error(), want) {
 		t.Errorf("%v, want %q", err, want)
 	}
+}
+
+// TestNode_ImportOverMeanwhile ensures that an import makes the table what was imported, keeps within its limits and counts
+// what it has done when others have changed the table while its entries came.
+func TestNode_ImportOverMeanwhile(t *testing.T) {
+	const count = 20_000
+	c := clustertest.New(t, 2)
+	n, other := c.Nodes[0], c.Nodes[1]
+	another := func(int) string { return "another mailbox" }
+	// during yields the entries of a table and lets do happen behind three quarters of them.
+	during := func(value func(i int) string, do func()) iter.Seq2[[]byte, []byte] {
+		return func(yield func(k, v []byte) bool) {
+			i := 0
+			for k, v := range numbered(count, value) {
+				if i++; i == count/4*3 {
+					do()
+				}
+				if !yield(k, v) {
+					return
+				}
+			}
+		}
+	}
+	staged := func() {
+		c.Eventually("a stage", func() error {
+			if n.Stages() != 1 {
+				return fmt.Errorf("%d stages", n.Stages())
+			}
+			return nil
+		})
+	}
+	is := func(value func(i int) string) {
+		t.Helper()
+		if got := n.Status().Tables[0]; got.Digest != packed.DigestOf(numbered(count, value)) {
+			t.Errorf("the table is not what was imported: %+v", got)
+		}
+		if n.Stages() != 0 {
+			t.Errorf("%d stages are left", n.Stages())
+		}
+	}
+	counted := func(got cluster.ImportResult, want string) {
+		t.Helper()
+		if text := fmt.Sprint(got.Added, got.Changed, got.Removed, got.Unchanged); text != want || got.Was >= got.Version {
+			t.Errorf("%+v, want %s", got, want)
+		}
+	}
+	imported(t, n, cluster.ImportOptions{}, numbered(count, same))
+
+	counted(imported(t, n, cluster.ImportOptions{}, during(same, func() {
+		if _, err := other.Table("t").Delete(t.Context(), []byte("user000007@example.com")); err != nil {
+			t.Error(err)
+		}
+	})), "1 0 0 19999")
+	is(same)
+
+	grow := func() {
+		staged()
+		imported(t, other, cluster.ImportOptions{Merge: true}, func(yield func(k, v []byte) bool) {
+			for i := range count {
+				if !yield(fmt.Appendf(nil, "z%06d", i), []byte("v")) {
+					return
+				}
+			}
+		})
+	}
+	_, err := n.Import(t.Context(), "t", cluster.ImportOptions{MaxChange: 99.2}, during(everyHundredthSame, grow))
+	if !errors.Is(err, cluster.ErrTooMuch) || !strings.Contains(err.Error(), "20000 removed") {
+		t.Errorf("with so much more to be removed: %v", err)
+	}
+	if got := n.Status().Tables[0]; got.Entries != 2*count {
+		t.Errorf("it did something: %+v", got)
+	}
+	imported(t, n, cluster.ImportOptions{}, numbered(count, same))
+	put := func() { other.Put("t", "late", "v") }
+	if _, err := n.Import(t.Context(), "t", cluster.ImportOptions{MaxChange: 10}, during(another, put)); !errors.Is(err, cluster.ErrTooMuch) {
+		t.Errorf("too much, and a table that has changed: %v", err)
+	}
+	imported(t, n, cluster.ImportOptions{}, numbered(count, same))
+	counted(imported(t, n, cluster.ImportOptions{}, during(another, grow)), "0 20000 20000 0")
+	is(another)
+
+	counted(imported(t, n, cluster.ImportOptions{}, during(same, func() {
+		staged()
+		if err := other.DropTable(t.Context(), "t"); err != nil {
+			t.Error(err)
+		}
+	})), "20000 0 0 0")
+	is(same)
+	c.Agree()
+
+	// Where little is left, that is sent and not what goes, which is less than half of the table.
+	long := func(int) string { return strings.Repeat("mailbox", 9) }
+	imported(t, n, cluster.ImportOptions{}, numbered(count, long))
+	before := n.Status().LastLogIndex
+	imported(t, n, cluster.ImportOptions{}, numbered(10, long))
+	if sent := n.Status().LastLogIndex - before; sent > 3 {
+		t.Errorf("%d entries of the log for ten of the table", sent)
+	}
+	imported(t, n, cluster.ImportOptions{}, numbered(count, same))
+
+	// What turns out to be too much is sent no further.
+	most := int64(count + 10)
+	if err := n.SetTable(t.Context(), "t", dict.SettingsChange{MaxEntries: &most}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = n.Import(t.Context(), "t", cluster.ImportOptions{}, func(yield func(k, v []byte) bool) {
+		for k, v := range during(another, func() { staged(); put() }) {
+			if !yield(k, v) {
+				return
+			}
+		}
+		for i := range 10 * count {
+			if i == 100 {
+				before = n.Status().LastLogIndex
+			}
+			if !yield(fmt.Appendf(nil, "z%06d", i), []byte("v")) {
+				return
+			}
+		}
+	})
+	if sent := n.Status().LastLogIndex - before; !errors.Is(err, cluster.ErrRefused) || !strings.Contains(err.Error(), "220000 entries") || sent > 4 {
+		t.Errorf("%v; %d entries of the log", err, sent)
+	}
+	if got := n.Status().Tables[0]; got.Entries != count+1 {
+		t.Errorf("it did something: %+v", got)
+	}
+}
+
+// everyHundredthSame leaves every hundredth entry as it is.
+func everyHundredthSame(i int) string {
+	if i%100 == 0 {
+		return "mailbox"
+	}
+	return "another mailbox"
 }
