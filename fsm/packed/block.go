@@ -98,7 +98,7 @@ func capOf(size, entries int) int {
 
 // tags returns the tags of all entries, nil if there are none.
 func (b block) tags() []byte {
-	if cap(b)-len(b) != b.count() { // to be wrong about these would be to miss an entry
+	if cap(b)-len(b) != b.count() {
 		return nil
 	}
 	return b[len(b):cap(b)]
@@ -116,19 +116,20 @@ func tagOf(key []byte) byte { return byte(xxh3.Hash(key)) }
 // lookup returns the place of the entry with this key, and whether there is one. It is find, but that it tells no place for a
 // key that is not there.
 func (b block) lookup(key []byte) (at int, ok bool) {
-	tags := b.tags()
-	if tags == nil {
-		return b.find(key)
-	}
+	tags := b[len(b):cap(b)]
 	for tag := tagOf(key); ; at++ {
 		next := bytes.IndexByte(tags[at:], tag)
 		if next < 0 {
-			return 0, false
+			break
 		}
 		if at += next; bytes.Equal(b.key(at), key) {
 			return at, true
 		}
 	}
+	if len(tags) != b.count() { // it has none
+		return b.find(key)
+	}
+	return 0, false
 }
 
 func (b block) count() int { return int(binary.LittleEndian.Uint16(b)) }

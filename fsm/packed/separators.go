@@ -8,14 +8,14 @@ import (
 
 // separators are keys back to back, in order. The first one is not looked at.
 type separators struct {
-	text   []byte
-	ends   []uint32
-	shared bool // with another node: to be copied before they change
-
 	// What a search looks at, in few cache lines: the bytes that all but the first begin with, and the eight behind them of
 	// each. nil until setHeads makes them.
 	common []byte
 	heads  []uint64
+
+	text   []byte
+	ends   []uint32
+	shared bool // with another node: to be copied before they change
 }
 
 func (s *separators) at(i int) []byte {
@@ -28,18 +28,10 @@ func (s *separators) at(i int) []byte {
 
 // child returns the index of the last separator that is not greater than key, 0 if there is none.
 func (s *separators) child(key []byte) int {
-	lo, hi := 1, len(s.ends)
 	if s.heads == nil {
-		for lo < hi {
-			mid := int(uint(lo+hi) >> 1)
-			if bytes.Compare(s.at(mid), key) <= 0 {
-				lo = mid + 1
-			} else {
-				hi = mid
-			}
-		}
-		return lo - 1
+		return s.childByText(key)
 	}
+	lo, hi := 1, len(s.heads)
 	switch rest, ok := bytes.CutPrefix(key, s.common); {
 	case ok:
 		for head := headOf(rest); lo < hi; {
@@ -56,6 +48,19 @@ func (s *separators) child(key []byte) int {
 	default:
 		return hi - 1
 	}
+}
+
+func (s *separators) childByText(key []byte) int {
+	lo, hi := 1, len(s.ends)
+	for lo < hi {
+		mid := int(uint(lo+hi) >> 1)
+		if bytes.Compare(s.at(mid), key) <= 0 {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo - 1
 }
 
 // headOf returns a number that is not greater than that of any greater key.

@@ -22,9 +22,9 @@ type Table struct {
 // Child i holds the keys from separator i up to, not including, separator i+1; child 0 has no lower end
 // and its separator is not looked at.
 type node struct {
-	seps   separators
-	kids   []*node
+	kids   []*node // these two and what comes first of seps are all that a lookup looks at
 	blocks []block
+	seps   separators
 	owner  *Editor // who may still change it in place; nil once it is published
 }
 
