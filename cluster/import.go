@@ -51,10 +51,11 @@ type ImportResult struct {
 //
 // Of a table that is new or empty everything is staged while entries come: it goes out in chunks, invisible, and one more
 // log entry puts it in place. Of another one what differs is kept while they come, and a small difference travels as one
-// conditional log entry, a larger one in chunks. Once it is half of the table, the whole table is staged from there on. A
-// packed copy of all entries is held where they have to be looked at as a whole, or again: for a merge, for rules, for the dry
-// run of a new table, and where others write to the table meanwhile. A leader that is lost meanwhile holds an import up, and
-// what was sent stays sent.
+// conditional log entry, a larger one in chunks. Once that is half of the table, the whole table is staged from there on.
+//
+// A packed copy of all entries is held where they have to be looked at as a whole, or again: for a merge, for rules, for the
+// dry run of a new table, where others write to the table meanwhile, and where a server of the cluster cannot take a
+// difference. A leader that is lost meanwhile holds an import up, and what was sent stays sent.
 func (n *Node) Import(ctx context.Context, name string, opts ImportOptions, entries iter.Seq2[[]byte, []byte]) (ImportResult, error) {
 	if opts.Type == "" {
 		opts.Type = dict.TypeHash
@@ -152,7 +153,7 @@ func (n *Node) importDelta(ctx context.Context, name string, opts ImportOptions,
 		}
 		old = table.Table
 	}
-	result, d, err := compare(name, opts, old, next)
+	result, d, err := compare(name, opts, old, next, opts.DryRun || !exists || dict.IsPattern(opts.Type))
 	if err == nil {
 		err = opts.allows(result, table)
 	}
@@ -181,12 +182,16 @@ func conflictIfGone(err error) error {
 	return err
 }
 
-// compare counts what an import changes, and returns the difference.
-func compare(name string, opts ImportOptions, old, next *packed.Table) (result ImportResult, d *difference, err error) {
+// compare counts what an import changes, and returns the difference; only its sums where it is large, or where only counts are
+// wanted.
+func compare(name string, opts ImportOptions, old, next *packed.Table, only bool) (result ImportResult, d *difference, err error) {
 	d = newDifference(name)
 	if old != nil && old.Digest() == next.Digest() {
 		result.Unchanged = next.Len()
 		return result, d, nil
+	}
+	if only {
+		d.drop()
 	}
 	for c := range fsm.Diff(old, next) {
 		switch {

@@ -42,7 +42,7 @@ type importing struct {
 	whole  *packed.Builder
 }
 
-// importOver imports entries into a table of that type that has some. Where next is not nil it has done nothing, because the
+// importOver imports entries into a table of that type that has some. Where next is not nil it has changed nothing, because the
 // table has changed meanwhile or the difference is not to be sent by itself, and next is what the table is to be.
 func (n *Node) importOver(ctx context.Context, name string, opts ImportOptions, table *fsm.Table, entries iter.Seq2[[]byte, []byte]) (next *packed.Table, result ImportResult, err error) {
 	i := &importing{n: n, ctx: ctx, name: name, opts: opts, table: table, next: table.Cursor().Next, left: table.Bytes(), d: newDifference(name)}
@@ -50,20 +50,22 @@ func (n *Node) importOver(ctx context.Context, name string, opts ImportOptions, 
 	i.key, i.old, i.more = i.next()
 	err = badSource(i.readAll(entries))
 	if i.stager != nil {
-		if sendErr := i.stager.end(); sendErr != nil {
+		if sendErr := i.stager.end(); sendErr != nil && !errors.Is(err, errUnsorted) {
 			err = sendErr
 		}
 	}
-	if ctx.Err() != nil { // entries may have broken off: half of them must not become the table
+	switch {
+	case ctx.Err() != nil: // entries may have broken off: half of them must not become the table
 		err = context.Cause(ctx)
-	}
-	if err == nil {
+	case err == nil && i.hopeless:
+		err = opts.allows(i.result, table)
+	case err == nil:
 		err = n.ReadIndex(ctx) // what was answered before the last entry came counts, as it does for any other write
 	}
-	if i.stager != nil {
+	switch {
+	case i.stager != nil:
 		return i.commit(err)
-	}
-	if err != nil {
+	case err != nil:
 		return nil, ImportResult{}, err
 	}
 	return i.send()
@@ -73,18 +75,17 @@ func (n *Node) importOver(ctx context.Context, name string, opts ImportOptions, 
 func (i *importing) commit(err error) (next *packed.Table, result ImportResult, _ error) {
 	ids := []fsm.ID{i.stager.id}
 	now, exists := i.n.fsm.State().Table(i.name)
+	needless := false
 	switch {
 	case err != nil:
-	case i.hopeless, exists && now.Version == i.table.Version:
-		err = i.opts.allows(i.result, i.table)
-	case exists:
-		err = i.compareAgain(now)
-	default: // it would have no settings if it came to be by the commit
+	case !exists: // it would have no settings if it came to be by the commit
 		next, err = i.staged()
+	case now.Version != i.table.Version:
+		needless, err = i.compareAgain(now)
 	}
-	if err != nil || next != nil {
+	if err != nil || next != nil || needless {
 		i.n.abort(ids)
-		return next, ImportResult{}, err
+		return next, i.result, err
 	}
 	r, err := i.n.commitStages(i.ctx, i.name, ids, i.opts.Way, fsm.StageCommit{IDs: ids})
 	i.result.Version, i.result.Was = r.Index, r.Was
@@ -95,13 +96,8 @@ func (i *importing) commit(err error) (next *packed.Table, result ImportResult, 
 func (i *importing) send() (next *packed.Table, result ImportResult, err error) {
 	now, exists := i.n.fsm.State().Table(i.name)
 	same := exists && now.Version == i.table.Version
-	if same || i.hopeless {
-		if err := i.opts.allows(i.result, i.table); err != nil {
-			return nil, ImportResult{}, err
-		}
-	}
 	switch {
-	case i.d.dropped, same && (i.opts.DryRun || i.d.count == 0): // a dry run, or nothing to do
+	case same && (i.opts.DryRun || i.d.count == 0):
 		return nil, i.result, nil
 	case same:
 		result, err = i.n.importDifference(i.ctx, i.name, i.opts, i.table, i.d, i.result)
@@ -185,12 +181,18 @@ func (i *importing) pass() {
 	i.key, i.old, i.more = i.next()
 }
 
-// look stops what need not go on: an import that is not allowed however it goes on.
+// look ends what need not go on, an import that is not allowed whatever comes.
 func (i *importing) look() {
 	most, read := i.table.Settings.MaxEntries, int64(i.result.Added+i.result.Changed+i.result.Unchanged)
-	if !i.hopeless && (i.opts.tooMuch(i.result, i.table.Len()) || most > 0 && i.result.Added > 0 && read > most) {
-		i.hopeless, i.whole = true, nil
-		i.d.drop()
+	if i.hopeless || !i.opts.tooMuch(i.result, i.table.Len()) && (most == 0 || i.result.Added == 0 || read <= most) {
+		return
+	}
+	i.hopeless = true
+	i.d.drop()
+	if i.stager != nil {
+		i.stager.end() // whatever it says
+		i.n.abort([]fsm.ID{i.stager.id})
+		i.stager, i.whole = nil, nil
 	}
 }
 
@@ -199,11 +201,7 @@ func (i *importing) keep(key, value []byte, removed bool) error {
 	if err := i.d.add(key, value, removed); err != nil {
 		return err
 	}
-	switch {
-	case i.d.dropped, !i.d.large(i.read + i.left): // what the table will have, if nothing more is added or goes
-		return nil
-	case i.opts.DryRun:
-		i.d.drop()
+	if i.hopeless || i.opts.DryRun || !i.d.large(i.read+i.left) { // of what the table will have, if nothing more is added or goes
 		return nil
 	}
 	return i.stageAll()
@@ -229,18 +227,20 @@ func (i *importing) stageAll() error {
 	return nil
 }
 
-// compareAgain compares what is staged with the table as it is now, where others have written to it meanwhile.
-func (i *importing) compareAgain(now *fsm.Table) error {
+// compareAgain compares what is staged with the table as it is now, where others have written to it meanwhile, and reports
+// whether they are equal.
+func (i *importing) compareAgain(now *fsm.Table) (equal bool, err error) {
 	staged, err := i.staged()
 	if err != nil {
-		return err
+		return false, err
 	}
-	result, _, err := compare(i.name, i.opts, now.Table, staged)
+	result, d, err := compare(i.name, i.opts, now.Table, staged, true)
 	if err != nil {
-		return err
+		return false, err
 	}
+	result.Version, result.Was = now.Version, now.Version
 	i.result = result
-	return i.opts.allows(result, now)
+	return d.count == 0, i.opts.allows(result, now)
 }
 
 // staged returns all that is staged.

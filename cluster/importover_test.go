@@ -163,7 +163,11 @@ func TestNode_ImportOverFails(t *testing.T) {
 				yield(fmt.Appendf(nil, "user%06d@example.com", part-1), nil)
 			}), want: dict.ErrBadSource},
 			"twice, unchanged": {entries: func(yield func(k, v []byte) bool) {
-				_ = yield([]byte("user000000@example.com"), []byte("mailbox")) && yield([]byte("user000000@example.com"), []byte("mailbox"))
+				for range 2 {
+					if !yield([]byte("user000000@example.com"), []byte("mailbox")) {
+						return
+					}
+				}
 			}, want: dict.ErrBadSource},
 			"too much": {opts: cluster.ImportOptions{MaxChange: 99}, entries: then(func(func(k, v []byte) bool) {}), want: cluster.ErrTooMuch},
 			"too many": {entries: then(func(yield func(k, v []byte) bool) {
@@ -283,6 +287,23 @@ func TestNode_ImportOverMeanwhile(t *testing.T) {
 	imported(t, n, cluster.ImportOptions{}, numbered(count, same))
 	counted(imported(t, n, cluster.ImportOptions{}, during(another, grow)), "0 20000 20000 0")
 	is(another)
+
+	// Somebody else has imported the same meanwhile: nothing is written.
+	imported(t, n, cluster.ImportOptions{}, numbered(count, same))
+	if got := imported(t, n, cluster.ImportOptions{}, during(another, func() {
+		staged()
+		imported(t, other, cluster.ImportOptions{}, numbered(count, another))
+	})); got.Unchanged != count || got.Version != got.Was || got.Version != n.Status().Tables[0].Version {
+		t.Errorf("what the table has already: %+v, and the table %+v", got, n.Status().Tables[0])
+	}
+	is(another)
+	// A dry run tells of the table as it is in the end.
+	if got := imported(t, n, cluster.ImportOptions{DryRun: true}, during(same, func() {
+		imported(t, other, cluster.ImportOptions{}, numbered(10, same))
+	})); got.Added != count-10 || got.Unchanged != 10 || got.Version != n.Status().Tables[0].Version {
+		t.Errorf("a dry run: %+v", got)
+	}
+	imported(t, n, cluster.ImportOptions{}, numbered(count, another))
 
 	counted(imported(t, n, cluster.ImportOptions{}, during(same, func() {
 		staged()
