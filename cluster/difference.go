@@ -1,10 +1,8 @@
 package cluster
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"iter"
 	"strings"
 
 	"postraft/fsm"
@@ -130,35 +128,4 @@ func opsOf(name string, way fsm.Way, changed, removed *packed.Table) []fsm.Op {
 		ops = append(ops, fsm.Op{Kind: fsm.OpUpdate, Way: way, Table: name, Key: key, Value: value})
 	}
 	return ops
-}
-
-// patched yields the entries of a table with those of changed in it and without the keys of removed, which are all in it.
-func patched(table, changed, removed *packed.Table) iter.Seq2[[]byte, []byte] {
-	return func(yield func(key, value []byte) bool) {
-		nextNew, nextGone := changed.Cursor().Next, removed.Cursor().Next
-		newKey, newValue, newMore := nextNew()
-		goneKey, _, goneMore := nextGone()
-		for key, value := range table.All() {
-			for newMore && bytes.Compare(newKey, key) < 0 {
-				if !yield(newKey, newValue) {
-					return
-				}
-				newKey, newValue, newMore = nextNew()
-			}
-			switch {
-			case goneMore && bytes.Equal(goneKey, key):
-				goneKey, _, goneMore = nextGone()
-				continue
-			case newMore && bytes.Equal(newKey, key):
-				value = newValue
-				newKey, newValue, newMore = nextNew()
-			}
-			if !yield(key, value) {
-				return
-			}
-		}
-		for newMore && yield(newKey, newValue) {
-			newKey, newValue, newMore = nextNew()
-		}
-	}
 }

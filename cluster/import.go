@@ -72,17 +72,17 @@ func (n *Node) Import(ctx context.Context, name string, opts ImportOptions, entr
 	if err := n.ReadIndex(ctx); err != nil {
 		return ImportResult{}, fmt.Errorf("import into table %s: %w", name, err)
 	}
-	table, exists := n.fsm.State().Table(name)
-	if exists && opts.Digest != nil && table.Type == opts.Type && table.Digest() == *opts.Digest {
+	table, _ := n.fsm.State().Table(name) // nil where there is none
+	if table != nil && opts.Digest != nil && table.Type == opts.Type && table.Digest() == *opts.Digest {
 		return ImportResult{Unchanged: table.Len(), Version: table.Version, Was: table.Version}, nil
 	}
 	var next *packed.Table
 	var result ImportResult
 	var err error
-	if opts.replaces(table, exists) {
+	if opts.replaces(table) {
 		next, result, err = n.importOver(ctx, name, opts, table, entries)
 	} else {
-		next, result, err = n.importNew(ctx, name, opts, table, exists, entries)
+		next, result, err = n.importNew(ctx, name, opts, table, entries)
 	}
 	if err != nil {
 		return ImportResult{}, fmt.Errorf("import into table %s: %w", name, err)
@@ -216,10 +216,10 @@ func compare(name string, opts ImportOptions, old, next *packed.Table, only bool
 }
 
 // importNew reads entries into a packed table, and returns that. Where it is larger than one chunk, and the table is not
-// there or is empty, so that there is nothing to compare, it imports it instead: chunks are on their way while entries
+// there (nil) or is empty, so that there is nothing to compare, it imports it instead: chunks are on their way while entries
 // come, and next is nil.
-func (n *Node) importNew(ctx context.Context, name string, opts ImportOptions, table *fsm.Table, exists bool, entries iter.Seq2[[]byte, []byte]) (next *packed.Table, result ImportResult, err error) {
-	atOnce := !opts.DryRun && !dict.IsPattern(opts.Type) && (!exists || table.Len() == 0 && table.Type == opts.Type)
+func (n *Node) importNew(ctx context.Context, name string, opts ImportOptions, table *fsm.Table, entries iter.Seq2[[]byte, []byte]) (next *packed.Table, result ImportResult, err error) {
+	atOnce := !opts.DryRun && !dict.IsPattern(opts.Type) && (table == nil || table.Len() == 0 && table.Type == opts.Type)
 	var first packed.Assembler // the blocks of what need not be more than one chunk
 	size := 0
 	var s *stager
@@ -231,7 +231,7 @@ func (n *Node) importNew(ctx context.Context, name string, opts ImportOptions, t
 			return first.Take(block)
 		}
 		l := load{name: name, typ: opts.Type}
-		if !exists {
+		if table == nil {
 			l.settings = opts.settings
 		}
 		s = n.newStager(ctx, l)

@@ -107,7 +107,7 @@ func (i *importing) send() (next *packed.Table, result ImportResult, err error) 
 	}
 	changed, removed, err := i.d.tables()
 	if err == nil {
-		next, err = packed.Build(patched(i.table.Table, changed, removed))
+		next, err = packed.Build(packed.Patched(i.table.Table, changed, removed))
 	}
 	return next, ImportResult{}, badSource(err)
 }
@@ -216,7 +216,7 @@ func (i *importing) stageAll() error {
 	i.d.drop()
 	i.stager = i.n.newStager(i.ctx, load{name: i.name, typ: i.table.Type})
 	i.whole = packed.NewBuilder(i.stager.add)
-	for key, value := range patched(i.table.Table, changed, removed) {
+	for key, value := range packed.Patched(i.table.Table, changed, removed) {
 		if bytes.Compare(key, i.last) > 0 {
 			break
 		}
@@ -254,6 +254,6 @@ func (i *importing) staged() (*packed.Table, error) {
 
 // replaces reports whether an import takes the place of entries that it can be compared with while it comes: not of rules,
 // which are checked as a whole first, and of which no reader may see some; and a merge says nothing of what it does not have.
-func (o ImportOptions) replaces(table *fsm.Table, exists bool) bool {
-	return exists && table.Len() > 0 && table.Type == o.Type && !dict.IsPattern(o.Type) && !o.Merge
+func (o ImportOptions) replaces(table *fsm.Table) bool {
+	return table != nil && table.Len() > 0 && table.Type == o.Type && !dict.IsPattern(o.Type) && !o.Merge
 }

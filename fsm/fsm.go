@@ -107,12 +107,16 @@ func (f *FSM) Stages() map[ID]uint64 {
 // Staged returns what a stage holds, false where there is no such stage.
 func (f *FSM) Staged(id ID) (*packed.Table, bool) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	s, ok := f.stages[id]
+	var blocks *packed.Assembler
+	if ok {
+		blocks = s.blocks // a fork, which stays what it is
+	}
+	f.mu.Unlock()
 	if !ok {
 		return nil, false
 	}
-	return s.blocks.Table(), true
+	return blocks.Table(), true
 }
 
 // Replacing returns how many of the stages are to replace a table that has entries, so that both are in memory.

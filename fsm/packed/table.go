@@ -312,9 +312,16 @@ func Build(entries iter.Seq2[[]byte, []byte]) (*Table, error) {
 // Merge returns a table of the entries of both; where both have a key, over's value counts. It takes time for
 // all entries of both, which is less than to Put over's one by one when they are many.
 func Merge(base, over *Table) (*Table, error) {
-	return Build(func(yield func(key, value []byte) bool) {
-		next := over.Cursor().Next
+	return Build(Patched(base, over, &Table{}))
+}
+
+// Patched yields the entries of base with those of over, whose values count where both have a key, and without the keys of
+// gone, which are all in base and none in over.
+func Patched(base, over, gone *Table) iter.Seq2[[]byte, []byte] {
+	return func(yield func(key, value []byte) bool) {
+		next, nextGone := over.Cursor().Next, gone.Cursor().Next
 		k, v, more := next()
+		goneKey, _, moreGone := nextGone()
 		for key, value := range base.All() {
 			for more && bytes.Compare(k, key) < 0 {
 				if !yield(k, v) {
@@ -322,7 +329,11 @@ func Merge(base, over *Table) (*Table, error) {
 				}
 				k, v, more = next()
 			}
-			if more && bytes.Equal(k, key) {
+			switch {
+			case moreGone && bytes.Equal(goneKey, key):
+				goneKey, _, moreGone = nextGone()
+				continue
+			case more && bytes.Equal(k, key):
 				value = v
 				k, v, more = next()
 			}
@@ -333,5 +344,5 @@ func Merge(base, over *Table) (*Table, error) {
 		for more && yield(k, v) {
 			k, v, more = next()
 		}
-	})
+	}
 }
