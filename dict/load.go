@@ -275,8 +275,12 @@ func (s *Source) slice(refs []sourceRef) iter.Seq2[[]byte, []byte] {
 	}
 }
 
-// ahead is how many entries are fetched together.
-const ahead = 64
+// ahead is how many entries are fetched together, and cacheLine what the memory brings at once, in bytes: most entries lie in
+// two of them.
+const (
+	ahead     = 64
+	cacheLine = 64
+)
 
 // fetch brings entries near. In the order of the keys each is a wait for memory, or for several, as the text is in any other
 // order; nothing of them hangs on another here, so the processor waits for many at a time. What it returns says nothing.
@@ -284,7 +288,8 @@ const ahead = 64
 //go:noinline
 func (s *Source) fetch(refs []sourceRef) (some byte) {
 	for _, r := range refs {
-		some |= s.blocks[r.at>>blockBits][r.at&(1<<blockBits-1)]
+		block := s.blocks[r.at>>blockBits][r.at&(1<<blockBits-1):]
+		some |= block[0] | block[min(cacheLine, len(block)-1)]
 	}
 	return some
 }
