@@ -6,9 +6,11 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"unsafe"
 
 	"github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/types"
+	"golang.org/x/sys/unix"
 )
 
 // syncedFile counts whole syncs, which fail with err.
@@ -98,4 +100,73 @@ func TestDataOnly(t *testing.T) {
 	if err := w.Sync(); err == nil {
 		t.Error("a closed file is synced")
 	}
+}
+
+// TestDataOnly_Cache ensures that what a load has written leaves the page cache once it is on disk, and that what single updates
+// have written stays for the followers that are to get it.
+func TestDataOnly_Cache(t *testing.T) {
+	file, err := os.Create(filepath.Join(t.TempDir(), "f"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var system unix.Statfs_t
+	if err := unix.Fstatfs(int(file.Fd()), &system); err != nil {
+		t.Fatal(err)
+	}
+	w := dataOnly(file)
+	defer w.Close()
+	page := os.Getpagesize()
+	at := 0
+	for _, step := range []struct {
+		name  string
+		bytes int
+		stays bool
+	}{
+		{"the first load", bulk, false},
+		{"updates", 4 * page, true},
+		{"part of a page", page / 2, true},
+		{"a load from there", 2 * bulk, false},
+	} {
+		for n := range 2 {
+			part := make([]byte, step.bytes/2)
+			if _, err := w.WriteAt(part, int64(at+n*len(part))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		first := (at + page - 1) / page
+		at += step.bytes
+		kept, last := cached(t, file, at), at/page
+		if system.Type == unix.TMPFS_MAGIC { // where the cache is all there is
+			continue
+		}
+		for i := first; i < last; i++ {
+			if kept[i] != step.stays {
+				t.Errorf("%s: page %d of %d to %d is in the cache: %v", step.name, i, first, last, kept[i])
+				break
+			}
+		}
+	}
+}
+
+// cached tells of each page of a file of that size whether it is in the page cache.
+func cached(t *testing.T, file *os.File, size int) []bool {
+	t.Helper()
+	mapped, err := unix.Mmap(int(file.Fd()), 0, size, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(mapped)
+	page := os.Getpagesize()
+	state := make([]byte, (size+page-1)/page)
+	if _, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&mapped[0])), uintptr(size), uintptr(unsafe.Pointer(&state[0]))); errno != 0 {
+		t.Fatal(errno)
+	}
+	in := make([]bool, len(state))
+	for i := range state {
+		in[i] = state[i]&1 != 0
+	}
+	return in
 }
