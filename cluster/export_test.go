@@ -40,3 +40,6 @@ func (n *Node) TellTime(ctx context.Context, table string, passed time.Duration)
 	n.expireTable(ctx, table, t, seen)
 	return seen[table].since
 }
+
+// Stages returns how many tables are in the making here.
+func (n *Node) Stages() int { return len(n.fsm.Stages()) }

@@ -133,8 +133,5 @@ func (n *Node) reachHere(index uint64) reachAnswer {
 // call is in them, and on whichever node has come so far.
 func (n *Node) TablesIndex() uint64 { return n.fsm.State().Index }
 
-// Stages returns how many tables are in the making here.
-func (n *Node) Stages() int { return len(n.fsm.Stages()) }
-
 // Replacing returns how many tables are in the making here beside those that they will replace, which have entries.
 func (n *Node) Replacing() int { return n.fsm.Replacing() }

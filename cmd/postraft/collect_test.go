@@ -7,7 +7,7 @@ import "testing"
 func TestPercentFor(t *testing.T) {
 	for _, c := range []struct {
 		live, room uint64 // MiB
-		loading    bool
+		replacing  bool
 	}{
 		{1, 8, false}, // of a heap of 4 at least
 		{10, 32, false},
@@ -20,8 +20,8 @@ func TestPercentFor(t *testing.T) {
 		{100, 4, true},
 		{1000, 30, true},
 	} {
-		if room := c.live * uint64(percentFor(c.live<<20, c.loading)) / 100; room < c.room-1 || room > c.room {
-			t.Errorf("%d MiB in use, loading %v: room for %d MiB, want %d", c.live, c.loading, room, c.room)
+		if room := c.live * uint64(percentFor(c.live<<20, c.replacing)) / 100; room < c.room-1 || room > c.room {
+			t.Errorf("%d MiB in use, replacing %v: room for %d MiB, want %d", c.live, c.replacing, room, c.room)
 		}
 	}
 }
