@@ -242,6 +242,9 @@ func (l *loop) run() {
 		for _, c := range kicked {
 			l.release(c, recalled)
 		}
+		if len(ready) >= yieldFrom {
+			yield()
+		}
 		if !scan.IsZero() {
 			if now := time.Now(); !now.Before(scan) {
 				l.expire(now)
