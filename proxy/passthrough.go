@@ -6,11 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
 
-const maxStock = 8 // idle connections that are kept to the stock service
+const (
+	maxStock = 8 // idle connections that are kept to the stock service
+
+	// stockAge is how long a connection is used. The stock service looks for tables whose files have changed only when a
+	// connection comes (proxymap(8)), and may not end for want of use while one stays; Postfix's own clients go on to a new one
+	// after the same time (ipc_idle).
+	stockAge = 5 * time.Second
+)
 
 // A Stock is the stock proxymap(8) service, kept by the operator under another name. It implements
 // Passthrough over a few connections, each with one request at a time.
@@ -21,14 +29,22 @@ type Stock struct {
 	// Announce says that the service speaks first, as it does from Postfix 3.6 on.
 	Announce bool
 
-	mu   sync.Mutex
-	idle []net.Conn
+	mu     sync.Mutex
+	idle   []stockConn
+	expiry *time.Timer // of idle connections; nil where there are none
 }
+
+type stockConn struct {
+	net.Conn
+	born time.Time
+}
+
+func (c stockConn) old() bool { return time.Since(c.born) >= stockAge }
 
 var _ Passthrough = (*Stock)(nil)
 
-// Forward implements Passthrough. A connection that the service has closed meanwhile costs another try,
-// which is safe because the request was then not read.
+// Forward implements Passthrough. A connection that the service has closed meanwhile costs another try, as it costs Postfix's own
+// clients: where the service ended just after it had carried out a delete, the second one finds nothing to delete.
 func (s *Stock) Forward(ctx context.Context, dst, request []byte) ([]byte, error) {
 	for {
 		conn, fresh, err := s.take(ctx)
@@ -47,8 +63,9 @@ func (s *Stock) Forward(ctx context.Context, dst, request []byte) ([]byte, error
 	}
 }
 
-func (s *Stock) take(ctx context.Context) (conn net.Conn, fresh bool, err error) {
+func (s *Stock) take(ctx context.Context) (conn stockConn, fresh bool, err error) {
 	s.mu.Lock()
+	s.dropOldLocked()
 	if n := len(s.idle); n > 0 {
 		conn = s.idle[n-1]
 		s.idle = s.idle[:n-1]
@@ -56,8 +73,9 @@ func (s *Stock) take(ctx context.Context) (conn net.Conn, fresh bool, err error)
 		return conn, false, nil
 	}
 	s.mu.Unlock()
-	if conn, err = s.Dial(ctx); err != nil {
-		return nil, true, err
+	conn.born = time.Now()
+	if conn.Conn, err = s.Dial(ctx); err != nil {
+		return stockConn{}, true, err
 	}
 	if !s.Announce {
 		return conn, true, nil
@@ -70,20 +88,46 @@ func (s *Stock) take(ctx context.Context) (conn net.Conn, fresh bool, err error)
 	}
 	if err != nil {
 		conn.Close()
-		return nil, true, fmt.Errorf("announcement: %w", err)
+		return stockConn{}, true, fmt.Errorf("announcement: %w", err)
 	}
 	return conn, true, nil
 }
 
-func (s *Stock) give(conn net.Conn) {
+func (s *Stock) give(conn stockConn) {
 	conn.SetDeadline(time.Time{})
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.idle) >= maxStock {
+	s.dropOldLocked()
+	if len(s.idle) >= maxStock || conn.old() {
 		conn.Close()
 		return
 	}
 	s.idle = append(s.idle, conn)
+	if s.expiry == nil {
+		s.expiry = time.AfterFunc(stockAge, s.expire)
+	}
+}
+
+// expire closes old connections that nobody has asked for.
+func (s *Stock) expire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dropOldLocked(); len(s.idle) > 0 {
+		s.expiry.Reset(stockAge)
+	} else {
+		s.expiry = nil
+	}
+}
+
+// dropOldLocked closes the connections that have been used for long enough.
+func (s *Stock) dropOldLocked() {
+	s.idle = slices.DeleteFunc(s.idle, func(c stockConn) bool {
+		if c.old() {
+			c.Close()
+			return true
+		}
+		return false
+	})
 }
 
 // Close closes the idle connections.
@@ -94,6 +138,10 @@ func (s *Stock) Close() {
 		conn.Close()
 	}
 	s.idle = nil
+	if s.expiry != nil {
+		s.expiry.Stop()
+		s.expiry = nil
+	}
 }
 
 // bound makes I/O on conn end with ctx.

@@ -140,7 +140,7 @@ func newAgent(t *testing.T, args ...string) *node {
 
 // TestPassthrough ensures that tables which the agent does not answer are answered by the stock proxymap(8), behind
 // the front end and behind the agent's own sockets, alone and beside raft tables inside others; and that an SQL
-// server that is away means "try again later".
+// server that is away means "try again later"; and that a table is asked anew once its file is another one.
 func TestPassthrough(t *testing.T) {
 	bin := needSQL(t)
 	n := newAgent(t)
@@ -160,13 +160,17 @@ func TestPassthrough(t *testing.T) {
 		t.Fatalf("sqlite3: %s", out)
 	}
 	sqlite := "sqlite:" + write("sqlite.cf", "dbpath = "+database+"\nquery = SELECT v FROM t WHERE k = '%s'\n")
-	lmdb := "lmdb:" + write("lmdb", "a from lmdb\n")
+	lmdb, hash := "lmdb:"+write("lmdb", "a from lmdb\n"), "hash:"+write("hash", "a from hash\n")
 	p.configure()
-	if out, status := command(t, "", installed().command("postmap"), "-c", p.config(), lmdb); status != 0 {
-		t.Fatalf("postmap: %s", out)
+	postmap := func(tables ...string) {
+		t.Helper()
+		if out, status := command(t, "", installed().command("postmap"), append([]string{"-c", p.config()}, tables...)...); status != 0 {
+			t.Fatalf("postmap: %s", out)
+		}
 	}
+	postmap(lmdb, hash)
 	union, pipe, unlisted := "unionmap:{raft:virtual,"+lmdb+"}", "pipemap:{raft:virtual "+pgsql+"}", "unionmap:{raft:virtual hash:"+p.dir+"/x}"
-	tables := []string{lmdb, sqlite, pgsql, union, pipe, unlisted}
+	tables := []string{lmdb, hash, sqlite, pgsql, union, pipe, unlisted}
 	p.settings["proxy_read_maps"] = "{ proxy:" + strings.Join(tables, " }, { proxy:") + " }, $virtual_alias_maps, $relay_recipient_maps, $smtpd_sender_restrictions, $relocated_maps, $local_recipient_maps"
 	p.start()
 	n.args = append(n.args, "--postfix-config", p.config(), "--proxymap-socket", n.socket("proxymap"), "--passthrough-read", filepath.Join(p.dir, "q/private/proxymap-local"))
@@ -180,7 +184,7 @@ func TestPassthrough(t *testing.T) {
 	answers := func(table, key, wantStatus, wantValue string) {
 		t.Helper()
 		for name, c := range map[string]*client{"direct": direct, "front end": front} {
-			within(t, 5*time.Second, name+": "+table+" "+key, func() error {
+			within(t, 15*time.Second, name+": "+table+" "+key, func() error {
 				status, value, err := c.lookup(table, key)
 				if err != nil || status != wantStatus || value != wantValue {
 					return fmt.Errorf("status %s, value %q, %v; want %s, %q", status, value, err, wantStatus, wantValue)
@@ -189,7 +193,7 @@ func TestPassthrough(t *testing.T) {
 			})
 		}
 	}
-	for _, table := range []string{lmdb, sqlite, pgsql} {
+	for _, table := range []string{lmdb, hash, sqlite, pgsql} {
 		typ, _, _ := strings.Cut(table, ":")
 		if out, status := p.postmap("-q", "a", table); out != "from "+typ+"\n" || status != 0 {
 			t.Errorf("postmap -q a %s: %q, exit status %d", table, out, status)
@@ -218,4 +222,13 @@ func TestPassthrough(t *testing.T) {
 	answers(pgsql, "a", ok, "from pgsql")
 	answers(pipe, "k", ok, "b")
 	p.quiet("panic:", "throttling")
+
+	// The stock service looks for another file only when a connection comes.
+	answers(hash, "a", ok, "from hash") // of whichever process answers now
+	next := write("next", "a from the new hash\n")
+	postmap("hash:" + next)
+	if err := os.Rename(next+".db", strings.TrimPrefix(hash, "hash:")+".db"); err != nil {
+		t.Fatal(err)
+	}
+	answers(hash, "a", ok, "from the new hash")
 }
