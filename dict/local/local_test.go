@@ -250,3 +250,21 @@ func (t raftTable) Lookup(key []byte) ([]byte, bool, error) {
 }
 func (t raftTable) Next([]byte) ([]byte, []byte, bool, error) { return nil, nil, false, nil }
 func (t raftTable) Kind() dict.Flags                          { return dict.Fixed }
+
+// TestLookup_WithoutUTF8 ensures that keys are folded by one rule whatever smtputf8_enable is: the agent, which folds what Postfix
+// has left to it, does not know of the tables inside a table.
+func TestLookup_WithoutUTF8(t *testing.T) {
+	set := local.New(local.Config{Raft: raftTables})
+	for _, utf8 := range []bool{true, false} {
+		o := local.Options{UTF8: utf8}
+		for key, want := range map[string]string{"Straße@X": "s", "STRASSE@x": "s", "ÜBER": "u", "über": "u"} {
+			v, found, err := local.Lookup(set.Open("inline:{Straße@x=s Über=u}", o), []byte(key), o)
+			if err != nil || !found || string(v) != want {
+				t.Errorf("UTF8 %v: %s is %q, %v, %v", utf8, key, v, found, err)
+			}
+			if v, found, err = set.Open("inline:{Straße@x=s Über=u}", o).Lookup(dict.Fold([]byte(key))); err != nil || !found || string(v) != want {
+				t.Errorf("UTF8 %v, folded by the agent: %s is %q, %v, %v", utf8, key, v, found, err)
+			}
+		}
+	}
+}

@@ -207,7 +207,7 @@ func Lookup(t dict.Reader, key []byte, o Options) (value []byte, found bool, err
 		return nil, false, nil
 	}
 	if t.Kind()&dict.Fixed != 0 {
-		key = fold(key, o.UTF8)
+		key = dict.Fold(key)
 	}
 	if f, ok := t.(dict.FlagReader); ok {
 		value, found, err = f.LookupFlags(key, o.Flags)

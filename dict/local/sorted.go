@@ -55,13 +55,10 @@ func (t sorted) Next(after []byte) (key, value []byte, found bool, err error) {
 }
 
 // A builder collects entries, with folded keys.
-type builder struct {
-	sorted
-	utf8 bool
-}
+type builder struct{ sorted }
 
 func (b *builder) add(line int, key, value []byte) error {
-	key = fold(key, b.utf8)
+	key = dict.Fold(key)
 	at := len(b.block)
 	if at+len(key)+len(value) > math.MaxUint32 {
 		return fmt.Errorf("more than %d bytes: %w", uint32(math.MaxUint32), dict.ErrBadSource)

@@ -80,7 +80,7 @@ func openInline(name dict.Name, o Options) dict.Reader {
 	if err != nil {
 		return unavailable(name, "%v: want inline:{name=value...}", err)
 	}
-	b := builder{utf8: o.UTF8}
+	var b builder
 	for _, pair := range pairs {
 		if pair[0] == '{' {
 			if pair, err = unbrace(pair); err != nil {
@@ -133,27 +133,3 @@ func (t *rules) LookupFlags(key []byte, flags dict.Flags) ([]byte, bool, error) 
 }
 
 func validUTF8(s []byte) bool { return utf8.Valid(s) }
-
-// fold folds a key as Postfix does, which knows letters outside ASCII with smtputf8_enable only.
-func fold(key []byte, utf8 bool) []byte {
-	if utf8 {
-		return dict.Fold(key)
-	}
-	return lower(key)
-}
-
-// lower folds ASCII letters alone.
-func lower(key []byte) []byte {
-	for i, c := range key {
-		if 'A' <= c && c <= 'Z' {
-			key = append([]byte(nil), key...)
-			for ; i < len(key); i++ {
-				if c := key[i]; 'A' <= c && c <= 'Z' {
-					key[i] = c + 'a' - 'A'
-				}
-			}
-			break
-		}
-	}
-	return key
-}

@@ -14,7 +14,7 @@ const maxProblems = 20
 // CompileTextHash is the Compile of texthash tables: it reads the text of a texthash table (dict_thash.c). A key that comes twice makes the whole text
 // unusable, as it does for Postfix's daemons.
 func CompileTextHash(text []byte, utf8 bool) (Lookuper, []dict.Problem, error) {
-	b := builder{utf8: utf8}
+	var b builder
 	var problems []dict.Problem
 	skip := func(line int, what string) {
 		if len(problems) < maxProblems {
