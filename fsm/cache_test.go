@@ -3,6 +3,7 @@ package fsm
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -479,4 +480,51 @@ func TestFSM_TrimBoundedBatch(t *testing.T) {
 		t.Fatalf("one command took out %d entries, %d is the bound", took, trimLimit+len(w.Ops))
 	}
 	sound(t, m.f.State())
+}
+
+// TestFSM_DoubtOfBounds ensures that whatever may have taken entries out of a table that is bounded leaves all of it in doubt.
+func TestFSM_DoubtOfBounds(t *testing.T) {
+	most := int64(2)
+	for what, change := range map[string]func(*machine){
+		"a write":     func(m *machine) { m.put("bounded", "c", "3") },
+		"a new bound": func(m *machine) { m.set("free", dict.SettingsChange{MaxEntries: &most}) },
+		"time":        func(m *machine) { m.pass("bounded", time.Hour) },
+	} {
+		m := newMachine(t)
+		m.cached("bounded", dict.Settings{MaxEntries: 2, ExpireAfter: time.Minute})
+		m.create("free")
+		for _, table := range []string{"bounded", "free"} {
+			m.put(table, "a", "1")
+			m.put(table, "b", "2")
+		}
+		replica := New(Options{})
+		replica.ApplyBatch(m.logs)
+		m.logs = nil
+		change(m)
+		replica.SetDoubt(m.logs)
+		table := "bounded"
+		if what == "a new bound" {
+			table = "free"
+		}
+		for _, key := range []string{"a", "b"} {
+			if _, _, err := replica.State().Lookup(table, []byte(key)); !errors.Is(err, dict.ErrRetry) {
+				t.Errorf("%s: lookup of %s in %s: %v", what, key, table, err)
+			}
+		}
+	}
+}
+
+// TestFSM_CheckpointOnce ensures that an entry that comes again, as those do that were applied ahead of raft, makes no second
+// checkpoint, which would push out an older one.
+func TestFSM_CheckpointOnce(t *testing.T) {
+	m := newMachine(t)
+	m.create("t")
+	for m.f.State().Index < checkpointEvery {
+		m.put("t", "k", "v")
+	}
+	before := len(m.f.Checkpoints())
+	m.f.ApplyBatch(m.logs[len(m.logs)-1:])
+	if after := len(m.f.Checkpoints()); before < 1 || after != before {
+		t.Errorf("%d checkpoints, then %d", before, after)
+	}
 }

@@ -12,15 +12,16 @@ import (
 	"postraft/fsm/packed"
 )
 
-// Options are given to New. The functions are called from the goroutine that applies and must not block.
+// Options are given to New. The functions are called from the goroutines that apply, OnApplied also by two at a time, and must not
+// block.
 type Options struct {
 	OnApplied func(index uint64) // the State with this index was published
 	OnFatal   func(error)        // applying has ended for good
 	OnRestore func(index uint64) // a snapshot was read in place of the State
 }
 
-// An FSM keeps the State. One goroutine at a time may apply, restore or take snapshots, as raft does;
-// everything else may be called from any goroutine.
+// An FSM keeps the State. One goroutine at a time may restore or take snapshots, as raft does; everything else may be called from
+// any goroutine. An entry that two bring is applied once.
 type FSM struct {
 	opts  Options
 	state atomic.Pointer[State]
@@ -146,6 +147,7 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 		case f.fatal != nil:
 			responses[i] = f.fatal
 		case log.Index <= a.index:
+			continue
 		case log.Type != raft.LogCommand:
 			a.index, a.term = log.Index, log.Term
 		default:
@@ -165,7 +167,7 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 				f.history.add(f.recorder.take())
 			}
 		}
-		if a.index == log.Index && a.index%checkpointEvery == 0 {
+		if a.index%checkpointEvery == 0 {
 			a.close()
 			f.keepCheckpoint(a.index, a.tables)
 		}
@@ -205,6 +207,10 @@ func (f *FSM) SetDoubt(entries []*raft.Log) {
 	for id, s := range f.stages {
 		stages[id] = s.table
 	}
+	bounded := func(table string) bool {
+		t, ok := f.State().Table(table)
+		return ok && t.Settings.MaxEntries > 0
+	}
 	for _, log := range entries {
 		if log.Type != raft.LogCommand {
 			continue
@@ -214,7 +220,7 @@ func (f *FSM) SetDoubt(entries []*raft.Log) {
 			d.all = true
 		}
 		for i := range commands {
-			d.add(&commands[i], stages)
+			d.add(&commands[i], stages, bounded)
 		}
 	}
 	next := *f.State()

@@ -161,13 +161,22 @@ func (d *doubt) key(table string, key []byte) {
 	keys[string(key)] = struct{}{}
 }
 
-// add widens the doubt by what a command may have done. stages knows which table a stage is for.
-func (d *doubt) add(c *Command, stages map[ID]string) {
+// add widens the doubt by what a command may have done. stages knows which table a stage is for, and bounded whether a write in
+// a table may push out other entries.
+func (d *doubt) add(c *Command, stages map[ID]string, bounded func(table string) bool) {
 	switch {
 	case c.Write != nil:
 		for _, op := range c.Write.Ops {
-			d.key(op.Table, op.Key)
+			if bounded(op.Table) {
+				d.whole(op.Table)
+			} else {
+				d.key(op.Table, op.Key)
+			}
 		}
+	case c.Expire != nil:
+		d.whole(c.Expire.Table)
+	case c.Set != nil:
+		d.whole(c.Set.Table)
 	case c.DeleteIf != nil:
 		d.key(c.DeleteIf.Table, c.DeleteIf.Key)
 	case c.Create != nil:
