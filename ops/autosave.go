@@ -1,14 +1,17 @@
 package ops
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -36,6 +39,7 @@ type AutoSnapshots struct {
 const (
 	snapshotPrefix = "postraft-"
 	snapshotSuffix = ".snapshot"
+	halfSuffix     = ".tmp" // of one that is being written
 	snapshotTime   = "20060102T150405Z"
 	saveTimeout    = 10 * time.Minute
 )
@@ -84,44 +88,69 @@ func (a *AutoSnapshots) Run(ctx context.Context) {
 
 // due reports whether a snapshot is to be saved now: one that would hold nothing new is not.
 func (a *AutoSnapshots) due(s Status) (bool, error) {
-	files, err := a.files()
+	now := time.Now()
+	files, err := a.files(now)
 	if err != nil || len(files) == 0 {
 		return err == nil, err
 	}
-	var stamp string
-	var index uint64
-	last := filepath.Base(files[len(files)-1])
-	text := strings.TrimSuffix(strings.TrimPrefix(last, snapshotPrefix), snapshotSuffix)
-	stamp, text, _ = strings.Cut(text, "-")
-	at, err := time.Parse(snapshotTime, stamp)
-	if _, scanErr := fmt.Sscanf(text, "%d", &index); err != nil || scanErr != nil {
-		return true, nil // not a name of ours
+	last := files[len(files)-1]
+	if last.at.After(now) {
+		return true, nil
 	}
-	age := time.Since(at)
-	if age < 0 {
-		return true, nil // the clock has jumped
-	}
-	unchanged := index == tablesVersion(s)
+	unchanged, at := last.tables == tablesNow(s), last.at
 	if unchanged {
-		at = time.Now()
+		at = now
 	}
 	a.current.Store(at.Unix())
-	return age >= a.Every && !unchanged, nil
+	return now.Sub(last.at) >= a.Every && !unchanged, nil
 }
 
-// tablesVersion is the index of the last change of any table.
-func tablesVersion(s Status) uint64 {
-	last := uint64(len(s.Tables)) // a table that was dropped changes it, too
+// tablesNow tells what the tables are like now, for the name of a file: the index of the last change of any, and a sum of the
+// names and versions of all, which a table that is dropped changes too.
+func tablesNow(s Status) string {
+	last, all := uint64(0), fnv.New32a()
 	for _, t := range s.Tables {
 		last = max(last, t.Version)
+		fmt.Fprintf(all, "%s %d\n", t.Name, t.Version)
 	}
-	return last
+	return fmt.Sprintf("%d-%08x", last, all.Sum32())
 }
 
-// files returns the snapshots in the directory, the oldest first.
-func (a *AutoSnapshots) files() ([]string, error) {
-	files, err := filepath.Glob(filepath.Join(a.Dir, snapshotPrefix+"*"+snapshotSuffix))
-	slices.Sort(files)
+// An automatic is a snapshot in the directory: postraft-AT-TABLES.snapshot.
+type automatic struct {
+	path   string
+	at     time.Time
+	index  uint64 // the first of tables
+	tables string // by tablesNow
+}
+
+// automaticOf reads the name of a file. Others than those that were saved here are not ours to remove.
+func automaticOf(path string) (f automatic, ok bool) {
+	stamp, tables, _ := strings.Cut(strings.TrimSuffix(strings.TrimPrefix(filepath.Base(path), snapshotPrefix), snapshotSuffix), "-")
+	at, err := time.Parse(snapshotTime, stamp)
+	digits, _, _ := strings.Cut(tables, "-") // all there is in files of earlier versions
+	index, indexErr := strconv.ParseUint(digits, 10, 64)
+	return automatic{path, at, index, tables}, err == nil && indexErr == nil
+}
+
+// files returns the snapshots in the directory, the oldest first. Before them come those that are later than now, which a
+// clock that was wrong has made.
+func (a *AutoSnapshots) files(now time.Time) (files []automatic, err error) {
+	paths, err := filepath.Glob(filepath.Join(a.Dir, snapshotPrefix+"*"+snapshotSuffix))
+	for _, path := range paths {
+		if f, ok := automaticOf(path); ok {
+			files = append(files, f)
+		}
+	}
+	slices.SortFunc(files, func(a, b automatic) int {
+		if aWrong, bWrong := a.at.After(now), b.at.After(now); aWrong != bWrong {
+			if aWrong {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.index, b.index), strings.Compare(a.path, b.path))
+	})
 	return files, err
 }
 
@@ -129,8 +158,9 @@ func (a *AutoSnapshots) files() ([]string, error) {
 func (a *AutoSnapshots) save(ctx context.Context, s Status) error {
 	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
 	defer cancel()
-	name := fmt.Sprintf("%s%s-%d%s", snapshotPrefix, time.Now().UTC().Format(snapshotTime), tablesVersion(s), snapshotSuffix)
-	tmp := filepath.Join(a.Dir, "."+name+".tmp")
+	a.removeHalves()
+	name := snapshotPrefix + time.Now().UTC().Format(snapshotTime) + "-" + tablesNow(s) + snapshotSuffix
+	tmp := filepath.Join(a.Dir, "."+name+halfSuffix)
 	began := time.Now()
 	size, err := a.write(ctx, tmp)
 	if err == nil {
@@ -145,16 +175,30 @@ func (a *AutoSnapshots) save(ctx context.Context, s Status) error {
 	a.saved.Add(1)
 	a.current.Store(began.Unix())
 	a.Logger.Info("automatic snapshot saved", "file", filepath.Join(a.Dir, name), "bytes", size, "took", time.Since(began).Round(time.Millisecond))
-	files, err := a.files()
+	files, err := a.files(time.Now())
 	if err != nil {
 		return err
 	}
 	for _, old := range files[:max(0, len(files)-a.Keep)] {
-		if err := os.Remove(old); err != nil {
+		if err := os.Remove(old.path); err != nil {
 			return fmt.Errorf("remove old snapshot: %w", err)
 		}
 	}
 	return nil
+}
+
+// removeHalves removes what is left of snapshots that ended with their process. A younger one may be another node's.
+func (a *AutoSnapshots) removeHalves() {
+	halves, _ := filepath.Glob(filepath.Join(a.Dir, "."+snapshotPrefix+"*"+snapshotSuffix+halfSuffix))
+	for _, half := range halves {
+		info, err := os.Stat(half)
+		if err == nil && time.Since(info.ModTime()) > saveTimeout {
+			err = os.Remove(half)
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			a.Logger.Warn("rest of an automatic snapshot stays", "file", half, "err", err)
+		}
+	}
 }
 
 func (a *AutoSnapshots) write(ctx context.Context, path string) (int64, error) {

@@ -14,12 +14,14 @@ import (
 	"postraft/ops"
 )
 
-// source is a node whose only table changes with each call of change.
+// source is a node with a table of that version, and one that does not change until it is dropped.
 type source struct {
 	mu      sync.Mutex
 	leads   bool
 	version uint64
+	dropped bool
 	err     error
+	asked   int
 }
 
 func (s *source) Status() ops.Status {
@@ -29,7 +31,12 @@ func (s *source) Status() ops.Status {
 	if s.leads {
 		state = "leader"
 	}
-	return ops.Status{State: state, Ready: true, Tables: []ops.TableInfo{{Name: "t", Version: s.version}}}
+	s.asked++
+	tables := []ops.TableInfo{{Name: "t", Version: s.version}, {Name: "u", Version: 1}}
+	if s.dropped {
+		tables = tables[:1]
+	}
+	return ops.Status{State: state, Ready: true, Tables: tables}
 }
 
 func (s *source) SaveSnapshot(_ context.Context, w io.Writer) error {
@@ -93,4 +100,61 @@ func TestAutoSnapshots(t *testing.T) {
 	until("a failure is counted", func() bool { _, failed := a.Counts(); return failed > 2 })
 	s.set(func(s *source) { s.leads = false })
 	until("nothing of it is left", func() bool { return len(files()) == 2 })
+}
+
+// TestAutoSnapshots_Names ensures that files with other names are neither taken for snapshots nor removed, that those from the time
+// of a wrong clock are the first to go, that a dropped table is a change, and that no half of an ended process stays.
+func TestAutoSnapshots_Names(t *testing.T) {
+	dir := t.TempDir()
+	put := func(name string, age time.Duration) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, time.Time{}, time.Now().Add(-age)); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	stay := []string{put("postraft-before-upgrade.snapshot", 0), put("postraft-1.snapshot", 0), put(".postraft-20260101T000000Z-1.snapshot.tmp", 0)}
+	leave := []string{put(".postraft-20250101T000000Z-1.snapshot.tmp", time.Hour), put("postraft-20991231T000000Z-7.snapshot", 0), put("postraft-20260101T000000Z-7.snapshot", 0)}
+	s := &source{version: 7, leads: true}
+	a := &ops.AutoSnapshots{Dir: dir, Every: time.Millisecond, Keep: 2, Source: s, Logger: slog.New(slog.DiscardHandler)}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); a.Run(ctx) }()
+	defer func() { stop(); <-done }()
+	saves := func(what string, want uint64) {
+		t.Helper()
+		asked := func() (n int) { s.set(func(s *source) { n = s.asked }); return n }
+		last := asked()
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			saved, failed := a.Counts()
+			if saved > want || failed > 0 || time.Now().After(deadline) {
+				t.Fatalf("%s: %d saved, %d not; want %d saved", what, saved, failed, want)
+			}
+			if saved < want {
+				last = asked()
+			} else if asked() > last+20 { // and none after it
+				break
+			}
+		}
+		for second := time.Now().Unix(); time.Now().Unix() == second; time.Sleep(10 * time.Millisecond) { // names differ by seconds
+		}
+	}
+	saves("the name of an earlier version", 1)
+	s.set(func(s *source) { s.version = 8 })
+	saves("a change", 2)
+	s.set(func(s *source) { s.dropped = true })
+	saves("a dropped table", 3)
+	for _, path := range stay {
+		if _, err := os.Stat(path); err != nil {
+			t.Errorf("removed: %v", err)
+		}
+	}
+	for _, path := range leave {
+		if _, err := os.Stat(path); err == nil {
+			t.Errorf("stays: %s", path)
+		}
+	}
 }
