@@ -41,7 +41,9 @@ func (n *Node) checkDigests(ctx context.Context) {
 // a majority of the voters.
 func (n *Node) compareDigests(ctx context.Context) {
 	found := map[string]map[uint64]packed.Digest{}
-	for id, address := range n.serverAddresses() {
+	addresses := n.serverAddresses()
+	n.alarms.keep(func(id string) bool { _, ok := addresses[id]; return ok }) // else it has begun anew, or was removed
+	for id, address := range addresses {
 		list := n.fsm.Checkpoints()
 		if id != n.id {
 			ctx, cancel := context.WithTimeout(ctx, statusTimeout)

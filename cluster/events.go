@@ -40,6 +40,13 @@ func (a *alarms) set(id, text string) {
 	}
 }
 
+// keep ends the alarms of the servers for which is does not hold.
+func (a *alarms) keep(is func(id string) bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	maps.DeleteFunc(a.text, func(id, _ string) bool { return !is(id) })
+}
+
 func (a *alarms) clear() {
 	a.mu.Lock()
 	defer a.mu.Unlock()

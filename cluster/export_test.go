@@ -43,3 +43,6 @@ func (n *Node) TellTime(ctx context.Context, table string, passed time.Duration)
 
 // Stages returns how many tables are in the making here.
 func (n *Node) Stages() int { return len(n.fsm.Stages()) }
+
+// Diverge has this node know its tables to be wrong, as the leader's comparison would.
+func (n *Node) Diverge() { n.diverging.Store(true) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -329,5 +330,28 @@ func TestDiscard_PledgesNothing(t *testing.T) {
 	defer cancel()
 	if err := fresh.Node.WaitReady(ctx); err == nil {
 		t.Fatal("a cluster without the discarded tables was formed")
+	}
+}
+
+// TestNode_WrongAnswersNothing ensures that a node that knows its tables to be wrong answers nothing from them: no lookup, no
+// consistent one, no snapshot, and no write, whose outcome they would tell.
+func TestNode_WrongAnswersNothing(t *testing.T) {
+	c := clustertest.New(t, 1)
+	n := c.Nodes[0]
+	n.Create("t")
+	n.Put("t", "k", "v")
+	n.Diverge()
+	ctx, cancel := context.WithTimeout(t.Context(), clustertest.Patience)
+	defer cancel()
+	for what, ask := range map[string]func() error{
+		"lookup":            func() error { _, _, err := n.Table("t").Lookup([]byte("k")); return err },
+		"consistent lookup": func() error { _, _, err := n.LookupConsistent(ctx, "t", []byte("k")); return err },
+		"snapshot":          func() error { return n.SaveSnapshot(ctx, io.Discard) },
+		"delete":            func() error { _, err := n.Table("t").Delete(ctx, []byte("other")); return err },
+		"put":               func() error { return n.TryPut("t", "k", "w", clustertest.Patience) },
+	} {
+		if err := ask(); !errors.Is(err, dict.ErrRetry) {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }

@@ -94,7 +94,8 @@ func (n *Node) verifyLeader(ctx context.Context, term uint64) error {
 	}
 }
 
-// ReadIndex returns once this node has applied every write that was answered anywhere before the call.
+// ReadIndex returns once this node has applied every write that was answered anywhere before the call. It fails where the
+// tables that are to be read then are known to be wrong.
 func (n *Node) ReadIndex(ctx context.Context) error {
 	body, err := n.onLeader(ctx, askReadIndex, nil)
 	if err != nil {
@@ -104,7 +105,13 @@ func (n *Node) ReadIndex(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return n.reach(ctx, at)
+	if err := n.reach(ctx, at); err != nil {
+		return err
+	}
+	if n.diverging.Load() {
+		return errWrong
+	}
+	return nil
 }
 
 // catchUp opens the node for lookups once it has caught up with a leader. A node whose disk is new knows

@@ -90,6 +90,10 @@ func (w *writer) add(wr *write) error {
 		w.mu.Unlock()
 		return ErrClosed
 	}
+	if w.n.diverging.Load() { // what became of it would be told by the own tables
+		w.mu.Unlock()
+		return errWrong
+	}
 	if w.size+wr.size > queueLimit {
 		w.mu.Unlock()
 		return fmt.Errorf("too many writes wait on this node: %w", dict.ErrRetry)
@@ -121,13 +125,13 @@ func (w *writer) outcome(wr *write, cause error) (fsm.Result, error) {
 
 // endLocked tells the caller that result and err are set.
 func (wr *write) endLocked() {
-	wr.ended.Store(true)
 	switch {
 	case wr.told == nil:
-		close(wr.done)
+		defer close(wr.done)
 	case !wr.given:
-		wr.told()
+		wr.told() // before ended, for nothing is told once outcome has returned
 	}
+	wr.ended.Store(true)
 }
 
 // run carries batches to the leader until the node ends.
