@@ -470,3 +470,21 @@ func TestNode_FindsAgain(t *testing.T) {
 		t.Errorf("%+v %v", members, err)
 	}
 }
+
+// TestNode_JoinRefused ensures that a node that is a cluster of its own is told so when it is to join another one, which does not
+// take it in, and that a new node in the same gossip still joins.
+func TestNode_JoinRefused(t *testing.T) {
+	c := clustertest.New(t, 1)
+	alone := c.Add(func(cfg *cluster.Config) { cfg.Join, cfg.BootstrapExpect = nil, 1 })
+	alone.WaitReady()
+	ctx, cancel := context.WithTimeout(t.Context(), clustertest.Patience)
+	defer cancel()
+	if err := alone.Join(ctx, []string{c.Nodes[0].Config.Gossip}); !errors.Is(err, cluster.ErrRefused) || !strings.Contains(err.Error(), "--reset") {
+		t.Errorf("a node with a cluster of its own: %v", err)
+	}
+	fresh := c.Add(func(cfg *cluster.Config) { cfg.Join = nil })
+	if err := fresh.Join(ctx, []string{c.Nodes[0].Config.Gossip}); err != nil {
+		t.Errorf("a new node: %v", err)
+	}
+	fresh.WaitReady()
+}

@@ -212,7 +212,7 @@ func (n *Node) joinLoop() {
 			if alone {
 				missing = append(missing, n.cfg.Join...)
 			}
-			err := n.Join(n.ctx, missing)
+			err := n.contact(n.ctx, missing)
 			if err != nil && alone && !warned {
 				n.logger.Warn("no member to join answers yet: they have to run, be at this address and have the same secret", "join", strings.Join(missing, ","), "err", err)
 			}
@@ -290,8 +290,20 @@ func (n *Node) writePeers(known map[string]string) {
 }
 
 // Join brings this node into the gossip of the members at these addresses, HOST or HOST:PORT. One that
-// answers is enough. The leader then makes the node a server of the cluster by itself.
+// answers is enough. The leader then makes the node a server of the cluster by itself; it is ErrRefused where it will not, as this
+// node is a cluster of its own.
 func (n *Node) Join(ctx context.Context, members []string) error {
+	if err := n.contact(ctx, members); err != nil {
+		return err
+	}
+	if other, ok := n.strangers(); ok {
+		return fmt.Errorf("%w: this node is a cluster of its own already, and %s belongs to another; to give up its tables and join, start it once with: postraft agent --reset", ErrRefused, nameOf(other))
+	}
+	return nil
+}
+
+// contact exchanges what is known of members with those at these addresses.
+func (n *Node) contact(ctx context.Context, members []string) error {
 	list := slices.Clone(members)
 	for i, m := range list {
 		if _, _, err := net.SplitHostPort(m); err != nil {
@@ -317,12 +329,27 @@ func (n *Node) Join(ctx context.Context, members []string) error {
 	select {
 	case o := <-result:
 		if o.reached == 0 && o.err != nil {
-			return fmt.Errorf("join %s: %w", strings.Join(members, ","), firstLine(o.err))
+			return firstLine(o.err)
 		}
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("join %s: %w", strings.Join(members, ","), context.Cause(ctx))
+		return context.Cause(ctx)
 	}
+}
+
+// strangers returns a member of another cluster than the one that this node makes up alone, if there is one. What a node with
+// others knows of its cluster may be old, so of that nothing is concluded.
+func (n *Node) strangers() (id string, ok bool) {
+	servers := n.serverAddresses()
+	if _, mine := servers[n.id]; !mine || len(servers) > 1 {
+		return "", false
+	}
+	for id, m := range n.alive() {
+		if _, mine := servers[id]; m.meta.Formed && !mine {
+			return id, true
+		}
+	}
+	return "", false
 }
 
 // firstLine makes one line of the list that a multierror prints.

@@ -127,7 +127,11 @@ func (o operated) Members(ctx context.Context) ([]ops.Member, error) {
 }
 
 func (o operated) Join(ctx context.Context, addresses []string) error {
-	if err := o.node.Join(ctx, addresses); err != nil {
+	err := o.node.Join(ctx, addresses)
+	if errors.Is(err, cluster.ErrRefused) {
+		return opsError(err)
+	}
+	if err != nil {
 		return ops.Errorf(ops.Retry, "%v", err).Advise("check the address, and that both nodes have the same secret")
 	}
 	return nil
