@@ -286,6 +286,7 @@ func (g *agent) reload(ctx context.Context) {
 	if names := g.settings.fixed(next); len(names) > 0 {
 		g.log.Warn("changed settings wait for a restart of the agent", "settings", names)
 	}
+	g.settings.take(next)
 	g.log.Info("configuration read again")
 }
 

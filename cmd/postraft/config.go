@@ -146,7 +146,13 @@ func (s *settings) reload(environ []string) (*settings, error) {
 	return next, err
 }
 
-// fixed lists the settings that differ and need a restart.
+// take takes over from next what needs no restart, so that it is still there when the agent begins its node anew.
+func (s *settings) take(next *settings) {
+	s.logLevel, s.postfixConfig, s.aliases = next.logLevel, next.postfixConfig, next.aliases
+	s.readMaps, s.writeMaps, s.approveRaft = next.readMaps, next.writeMaps, next.approveRaft
+}
+
+// fixed lists the settings that differ and need a restart: all but those of take.
 func (s *settings) fixed(next *settings) []string {
 	var names []string
 	s.flags.VisitAll(func(f *pflag.Flag) {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/pflag"
+
 	"postraft/ops"
 )
 
@@ -141,4 +143,33 @@ func TestSettings_Reload(t *testing.T) {
 	if got := fmt.Sprint(s.fixed(next)); got != "[voters]" {
 		t.Errorf("settings that need a restart: %s, want [voters]", got)
 	}
+}
+
+// TestSettings_Take ensures that what a reload has taken over is in the settings with which a node begins anew, and that what
+// waits for a restart is still named.
+func TestSettings_Take(t *testing.T) {
+	s, path, err := loaded(t, "voters = 3\nalias = hash:/a=a\n", nil, "--name", "h", "--join", "a,b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := "voters = 5\nlog_level = debug\nproxy_read_maps = proxy:raft:x\nproxy_write_maps = proxy:raft:y\napprove_all_raft = yes\npostfix_config = /p\nalias = hash:/b=b\n"
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	next, err := s.reload(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.take(next)
+	if got := fmt.Sprintf("%v %v %v %v %v %v", s.logLevel, s.readMaps, s.writeMaps, s.approveRaft, s.postfixConfig, s.aliases); got != "DEBUG proxy:raft:x proxy:raft:y true /p [hash:/b=b]" {
+		t.Errorf("taken over: %s", got)
+	}
+	if again, err := s.reload(nil); err != nil || fmt.Sprint(s.fixed(again)) != "[voters]" || s.voters != 3 {
+		t.Errorf("settings that need a restart: %v, voters %d, %v", s.fixed(again), s.voters, err)
+	}
+	s.flags.VisitAll(func(f *pflag.Flag) { // whatever fixed does not name was taken over
+		if f.Name != "voters" && f.Value.String() != next.flags.Lookup(f.Name).Value.String() {
+			t.Errorf("%s is %s, want %s", f.Name, f.Value, next.flags.Lookup(f.Name).Value)
+		}
+	})
 }
