@@ -49,7 +49,7 @@ func TrimProxy(s string) string {
 // A-Z a-z 0-9 . _ -
 func CheckTableName(name string) error {
 	if name == "" || len(name) > MaxNameLen {
-		return fmt.Errorf("table name %q: want 1 to %d characters: %w", name, MaxNameLen, ErrBadSource)
+		return fmt.Errorf("table name %q: want 1 to %d characters, not %d: %w", name[:min(len(name), MaxNameLen)], MaxNameLen, len(name), ErrBadSource)
 	}
 	for i := 0; i < len(name); i++ {
 		c := name[i]

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
@@ -18,6 +19,8 @@ const (
 	readSize  = 4096
 	keepReply = 64 << 10 // a larger reply buffer is not kept
 	maxOpened = 1024     // tables that a connection remembers
+	maxKept   = 4 << 10  // bytes of a table's name that is remembered though it is not served
+	maxShown  = 512      // bytes of a table's name in the log
 )
 
 // announcement is what a server says first, from Postfix 3.6 on.
@@ -128,7 +131,7 @@ func (c *conn) serveList(raw []byte) {
 	h := c.open(r.table)
 	if (r.op == opUpdate || r.op == opDelete) && !c.svc.Write {
 		h.tally.denied.Add(1)
-		c.s.notices.warn(c.logger(), "refusing "+dict.TrimProxy(string(r.table))+" "+r.op.String()+" request on non-proxywrite service", "service", c.svc.Name)
+		c.s.notices.warn(c.logger(), "refusing "+shortened(dict.TrimProxy(string(r.table)))+" "+r.op.String()+" request on non-proxywrite service", "service", c.svc.Name)
 		c.out = r.appendReply(c.out, statusDeny, nil, nil)
 		return
 	}
@@ -168,13 +171,13 @@ func (c *conn) open(name []byte) *handle {
 	switch {
 	case err != nil:
 		h.bad = true
-		c.s.notices.warn(c.logger(), "malformed table name", "service", c.svc.Name, "table", h.name)
+		c.s.notices.warn(c.logger(), "malformed table name", "service", c.svc.Name, "table", shortened(h.name))
 	case !approved.Allows(h.name) && !(isRaft && approved.everyRaft()):
 		h.denied = true
 	case isRaft:
 		if err := dict.CheckTableName(raft); err != nil {
 			h.bad = true
-			c.s.notices.warn(c.logger(), "raft table of this name cannot exist", "service", c.svc.Name, "table", h.name, "err", err)
+			c.s.notices.warn(c.logger(), "raft table of this name cannot exist", "service", c.svc.Name, "table", shortened(h.name), "err", err)
 			break
 		}
 		h.table = c.s.cfg.Tables.Table(raft)
@@ -189,6 +192,9 @@ func (c *conn) open(name []byte) *handle {
 		h.raft = raft
 	}
 	c.tallyFor(h)
+	if (h.bad || h.denied) && len(name) > maxKept {
+		return h
+	}
 	if c.opened == nil {
 		c.opened = map[string]*handle{}
 	}
@@ -196,12 +202,20 @@ func (c *conn) open(name []byte) *handle {
 	return h
 }
 
+// shortened returns a name of any length as it is to be logged.
+func shortened(name string) string {
+	if len(name) > maxShown {
+		return strings.ToValidUTF8(name[:maxShown], "") + "..."
+	}
+	return name
+}
+
 // deny counts and logs a refused table in the words of proxymap(8), so that what greps for them goes on.
 func (c *conn) deny(h *handle) {
 	h.tally.denied.Add(1)
-	table := h.name
 	parameter, access := c.svc.parameter()
-	if c.approved.Allows(table) {
+	allowed, table := c.approved.Allows(h.name), shortened(h.name)
+	if allowed {
 		c.s.notices.warn(c.logger(), "no way to local table: \""+table+"\"; "+c.svc.Hint, "service", c.svc.Name)
 		return
 	}

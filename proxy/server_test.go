@@ -517,3 +517,23 @@ func (s *syncBuffer) String() string {
 	defer s.mu.Unlock()
 	return s.b.String()
 }
+
+// TestServer_LongNames ensures that names without measure of tables that are not served are answered, and neither kept nor logged.
+func TestServer_LongNames(t *testing.T) {
+	var log syncBuffer
+	h := serve(t, proxy.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, func(svc *proxy.Service) {})
+	c := h.dial()
+	for _, name := range []string{"hash:" + strings.Repeat("x", 500_000), strings.Repeat("y", 500_000), "raft:" + strings.Repeat("z", 500_000)} {
+		for range 2 {
+			c.send("request|lookup|table|" + name + "|flags|0|key|k||")
+			if list := c.list(); !strings.HasPrefix(list, "status|") || strings.HasPrefix(list, "status|1|") {
+				t.Errorf("%.10s: answered %.60q", name, list)
+			}
+		}
+	}
+	for _, line := range strings.Split(log.String(), "\n") {
+		if len(line) > 2000 {
+			t.Errorf("a line of %d bytes: %.200s", len(line), line)
+		}
+	}
+}

@@ -90,6 +90,7 @@ func (s *service) frontEnd(instance proxy.Instance, status *master.Status) (*han
 		Stopped:   s.stopped,
 		Serve:     own.ServeConn,
 		DialStock: dial,
+		Agents:    func(table string) bool { return locals.Open(table, proxy.LocalOptions{}) != nil },
 		Aliases: func(names []string) {
 			aliases := proxy.Aliases{}
 			for _, name := range names {

@@ -1,6 +1,7 @@
 package handoff
 
 import (
+	"log/slog"
 	"testing"
 
 	"postraft/proxy"
@@ -31,6 +32,25 @@ func TestAwayLocals(t *testing.T) {
 		}
 		if alone.Open(tt.table, proxy.LocalOptions{UTF8: true}) == nil {
 			t.Errorf("%s without a stock service: it is denied", tt.table)
+		}
+	}
+}
+
+// TestFrontEnd_NeedsAgent ensures that lookups and writes of raft tables, and of tables that the agent alone knows, are worth a wait
+// for it, and nothing else is.
+func TestFrontEnd_NeedsAgent(t *testing.T) {
+	f := NewFrontEnd(FrontEndConfig{Agents: func(table string) bool { return table == "hash:/alias" }, Logger: slog.New(slog.DiscardHandler)})
+	for request, want := range map[string]bool{
+		lookup("k"): true,
+		"request\x00lookup\x00table\x00proxy:raft:t\x00flags\x000\x00":   true,
+		"request\x00lookup\x00table\x00hash:/alias\x00flags\x000\x00":    true,
+		"request\x00lookup\x00table\x00hash:/other\x00flags\x000\x00":    false,
+		"request\x00open\x00table\x00raft:t\x00flags\x000\x00":           false,
+		"request\x00lookup\x00table\x00ra":                               true, // who knows
+		"request\x00delete\x00table\x00raft:t\x00flags\x000\x00key\x00a": true,
+	} {
+		if got := f.needsAgent([]byte(request)); got != want {
+			t.Errorf("%q: %v", request, got)
 		}
 	}
 }

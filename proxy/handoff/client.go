@@ -61,7 +61,7 @@ func (f *FrontEnd) stay(ctx context.Context, c *client) (kept bool) {
 				return false
 			}
 		}
-		if !held && ctx.Err() == nil && needsAgent(request) {
+		if !held && ctx.Err() == nil && f.needsAgent(request) {
 			held = true
 			// A request that is found waiting has waited since the agent went, for all we know. A new
 			// connection may well be one that broke then, after the client's pause.
@@ -86,8 +86,8 @@ func (f *FrontEnd) stay(ctx context.Context, c *client) (kept bool) {
 }
 
 // needsAgent reports whether a request, of which this is the beginning, is better answered by the agent. An
-// open has the same answer here, and so have local tables.
-func needsAgent(request []byte) bool {
+// open has the same answer here, and so have most local tables.
+func (f *FrontEnd) needsAgent(request []byte) bool {
 	fields := bytes.SplitN(request, []byte{0}, 5)
 	if len(fields) > 2 && string(fields[1]) == "open" {
 		return false
@@ -95,7 +95,8 @@ func needsAgent(request []byte) bool {
 	if len(fields) < 5 || string(fields[2]) != "table" {
 		return true
 	}
-	return strings.HasPrefix(dict.TrimProxy(string(fields[3])), dict.RaftType+":")
+	table := dict.TrimProxy(string(fields[3]))
+	return strings.HasPrefix(table, dict.RaftType+":") || f.cfg.Agents != nil && f.cfg.Agents(table)
 }
 
 // hold lets a request that came at a time wait for the agent, or until it has to be answered here.

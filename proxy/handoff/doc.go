@@ -51,8 +51,8 @@
 // Until then the connections rest at the front end, and requests wait in their sockets. The first request on a
 // connection that needs the agent waits Hold (1.5 s) for it, counted from when the agent went if it may have
 // come then; it and later ones are then answered by the front end itself, with RETRY. When the agent has been
-// away for long, nothing waits. Opens and local tables are answered at once. Local tables are the stock service's
-// meanwhile, those excepted that may be aliases of raft tables: they get RETRY.
+// away for long, nothing waits, and opens never do. Local tables are the stock service's meanwhile, those excepted that
+// may be aliases of raft tables: they wait likewise, and get RETRY.
 //
 // When the front end goes (postfix reload, stop), the agent finishes the requests at hand and closes the
 // connections that came over that link, as the stock proxymap(8) does: the next connection brings a new front

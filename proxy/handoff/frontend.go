@@ -38,6 +38,10 @@ type FrontEndConfig struct {
 	// answer them as it does raft tables. nil means that nobody wants to know.
 	Aliases func(names []string)
 
+	// Agents reports of a table that is not a raft table whether the agent alone can answer for it, so that requests wait for it a
+	// while; nil means of none.
+	Agents func(table string) bool
+
 	// Served is called once, when the first client has been handed over or served.
 	Served func()
 

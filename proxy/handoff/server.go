@@ -184,6 +184,8 @@ func (s *Server) serveLink(ctx context.Context, conn *net.UnixConn) {
 		}
 		return
 	}
+	stopAgain := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) }) // the greeting has set others
+	defer stopAgain()
 	hello := front.hello
 	s.cfg.Logger.Info("front end is here", "service", hello.Service, "pid", hello.PID, "config", hello.ConfigDir)
 	err = front.run(ctx, session)
