@@ -363,7 +363,7 @@ func (n *Node) Close(ctx context.Context) error {
 	return nil
 }
 
-// Kill ends the node as abruptly as a process can: no leadership is handed over, nobody is told.
+// Kill ends the node, for tests: no leadership is handed over, nobody is told. What it has begun to write it ends.
 func (n *Node) Kill() { n.end(ErrClosed) }
 
 // shutdown ends whatever was started, in the opposite order.

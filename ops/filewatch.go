@@ -109,6 +109,7 @@ func (w *FileWatch) Run(ctx context.Context) {
 			}
 		case errors.As(err, &e) && e.Kind == BadData:
 			complain(err)
+			again = time.Now().Add(60 * poll) // the table may be what it should be by then: somebody has imported it with --force
 		default:
 			complain(err)
 			again = time.Now().Add(10 * poll)

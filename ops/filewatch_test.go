@@ -101,6 +101,11 @@ func TestFileWatch(t *testing.T) {
 	until("it says why", func() bool { return strings.Contains(log.String(), "away") })
 	to.fail(nil)
 	until("it tries again", has("b=2 "))
+	to.fail(Errorf(BadData, "too much"))
+	write("b 3\n")
+	until("it says that it is too much", func() bool { return strings.Contains(w.Problem(), "too much") })
+	to.fail(nil) // somebody has imported it with --force
+	until("nothing is wrong any more", func() bool { return w.Problem() == "" && has("b=3 ")() })
 	_, before := to.get()
 	now := time.Now()
 	if err := os.Chtimes(path, now, now); err != nil {

@@ -44,7 +44,7 @@ type Member struct {
 	Address      string `json:"address"`
 	Role         string `json:"role"` // voter, nonvoter
 	Leader       bool   `json:"leader"`
-	Alive        string `json:"alive"` // alive, failed, left
+	Alive        string `json:"alive"` // alive, failed; whoever has left is not listed
 	Version      string `json:"version"`
 	AppliedIndex uint64 `json:"applied_index"` // 0 when the member did not answer
 }

@@ -114,14 +114,18 @@ func (h *handlers) restoreVersion(w http.ResponseWriter, r *http.Request) error 
 }
 
 // Watch calls emit for each change of a table behind the index from, or behind now when that is nil, until ctx ends,
-// emit fails or the agent has been away for as long as the client waits. When the agent breaks off or stops, lost is
-// called, and the watch goes on where it was once an agent is back. What ends it for good says where that was.
+// emit fails or the agent has been away for as long as the client waits; the first is no error. When the agent breaks
+// off or stops, lost is called, and the watch goes on where it was once an agent is back. What ends it for good says
+// where that was.
 func (c *Client) Watch(ctx context.Context, table string, from *uint64, emit func(Event) error, lost func(error)) error {
 	p := watchPlace{from: from}
 	for {
 		begun := p
 		err := c.watchOnce(ctx, table, &p, emit)
 		var e *Error
+		if ctx.Err() != nil && p.met {
+			return nil
+		}
 		if ctx.Err() != nil || !p.met || !errors.As(err, &e) || e.Kind != Retry && e.Kind != NoAgent {
 			return err
 		}

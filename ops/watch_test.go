@@ -80,3 +80,12 @@ func TestClient_WatchGoesOn(t *testing.T) {
 		t.Errorf("an agent that stays away: %v", err)
 	}
 }
+
+// TestClient_WatchEnds ensures that a watch that whoever watches ends is no failure of the agent.
+func TestClient_WatchEnds(t *testing.T) {
+	c := serve(t, &feed{fakeAgent: newFake()}, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	if err := c.Watch(ctx, "t", nil, func(Event) error { cancel(); return nil }, func(err error) { t.Errorf("lost: %v", err) }); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"strings"
 
@@ -47,6 +48,8 @@ data directory and --join: its old one belongs to the cluster that was.`,
 				return ops.Errorf(ops.BadData, "%v", err).Advise("choose another with --data-dir")
 			case errors.Is(err, cluster.ErrRefused):
 				return ops.Errorf(ops.Refused, "%v", err)
+			case errors.Is(err, fs.ErrPermission):
+				return fileError(err)
 			case err != nil:
 				return ops.Errorf(ops.BadData, "%v", err).Advise("is the agent stopped?")
 			}
