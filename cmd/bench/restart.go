@@ -47,7 +47,7 @@ func restart(l *lab, o options, entries int, aim time.Duration) (*section, error
 		Title: fmt.Sprintf("Restart with %s entries", thousands(float64(entries))),
 		Head:  []string{"from", "ready", "first right lookup"},
 	}
-	s.say("A follower of a cluster of three is stopped (SIGTERM) and started again, its files in the page cache; time from exec. *log*: the import as entries of the log. *snapshot*: after %s more small entries and raft's own snapshot.", thousands(snapshotDue))
+	s.say("A follower of a cluster of three is stopped (SIGTERM) and started again, its files in the page cache, but for the log of the import the first time; time from exec. *log*: the import as entries of the log. *snapshot*: after %s more small entries and raft's own snapshot.", thousands(snapshotDue))
 	for _, from := range []string{"log", "snapshot"} {
 		if from == "snapshot" {
 			l.say("  waiting for the snapshot")
