@@ -527,4 +527,11 @@ func TestFSM_CheckpointOnce(t *testing.T) {
 	if after := len(m.f.Checkpoints()); before < 1 || after != before {
 		t.Errorf("%d checkpoints, then %d", before, after)
 	}
+	// Nor do those that come once applying has ended.
+	for i := range uint64(3) {
+		m.f.ApplyBatch([]*raft.Log{{Index: checkpointEvery + 1 + i, Term: 1, Type: raft.LogCommand, Data: []byte("?")}})
+	}
+	if after := len(m.f.Checkpoints()); m.f.Err() == nil || after != before {
+		t.Errorf("%d checkpoints before applying has ended, %d after; %v", before, after, m.f.Err())
+	}
 }

@@ -146,6 +146,7 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 		switch {
 		case f.fatal != nil:
 			responses[i] = f.fatal
+			continue
 		case log.Index <= a.index:
 			continue
 		case log.Type != raft.LogCommand:
