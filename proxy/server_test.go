@@ -531,6 +531,20 @@ func TestServer_LongNames(t *testing.T) {
 			}
 		}
 	}
+	used := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := used()
+	for n := range 100 {
+		c.send(fmt.Sprintf("request|lookup|table|hash:%0500000d|flags|0|key|k||", n))
+		c.list()
+	}
+	if after := used(); after > before+10<<20 {
+		t.Errorf("%d MB are kept of 100 names of half a megabyte", (after-before)>>20)
+	}
 	for _, line := range strings.Split(log.String(), "\n") {
 		if len(line) > 2000 {
 			t.Errorf("a line of %d bytes: %.200s", len(line), line)
