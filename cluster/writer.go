@@ -125,13 +125,13 @@ func (w *writer) outcome(wr *write, cause error) (fsm.Result, error) {
 
 // endLocked tells the caller that result and err are set.
 func (wr *write) endLocked() {
-	switch {
-	case wr.told == nil:
-		defer close(wr.done)
-	case !wr.given:
+	if wr.told != nil && !wr.given {
 		wr.told() // before ended, for nothing is told once outcome has returned
 	}
 	wr.ended.Store(true)
+	if wr.told == nil {
+		close(wr.done)
+	}
 }
 
 // run carries batches to the leader until the node ends.

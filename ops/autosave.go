@@ -94,7 +94,7 @@ func (a *AutoSnapshots) due(s Status) (bool, error) {
 		return err == nil, err
 	}
 	last := files[len(files)-1]
-	if last.at.After(now) {
+	if last.at.IsZero() {
 		return true, nil
 	}
 	unchanged, at := last.tables == tablesNow(s), last.at
@@ -133,22 +133,19 @@ func automaticOf(path string) (f automatic, ok bool) {
 	return automatic{path, at, index, tables}, err == nil && indexErr == nil
 }
 
-// files returns the snapshots in the directory, the oldest first. Before them come those that are later than now, which a
-// clock that was wrong has made.
+// files returns the snapshots in the directory, the oldest first. Those that are later than now, which a clock that was wrong has
+// made, have the zero time.
 func (a *AutoSnapshots) files(now time.Time) (files []automatic, err error) {
 	paths, err := filepath.Glob(filepath.Join(a.Dir, snapshotPrefix+"*"+snapshotSuffix))
 	for _, path := range paths {
 		if f, ok := automaticOf(path); ok {
+			if f.at.After(now) {
+				f.at = time.Time{}
+			}
 			files = append(files, f)
 		}
 	}
 	slices.SortFunc(files, func(a, b automatic) int {
-		if aWrong, bWrong := a.at.After(now), b.at.After(now); aWrong != bWrong {
-			if aWrong {
-				return -1
-			}
-			return 1
-		}
 		return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.index, b.index), strings.Compare(a.path, b.path))
 	})
 	return files, err

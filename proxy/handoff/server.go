@@ -175,8 +175,8 @@ func (s *Server) complain(what string) bool {
 func (s *Server) serveLink(ctx context.Context, conn *net.UnixConn) {
 	l := newLink(conn, linkTimeout)
 	defer l.close()
-	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
+	stop := func() { conn.SetReadDeadline(time.Unix(1, 0)) }
+	defer context.AfterFunc(ctx, stop)()
 	front, session, err := s.welcome(l)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -184,8 +184,7 @@ func (s *Server) serveLink(ctx context.Context, conn *net.UnixConn) {
 		}
 		return
 	}
-	stopAgain := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) }) // the greeting has set others
-	defer stopAgain()
+	defer context.AfterFunc(ctx, stop)() // again, for the greeting has deadlines of its own
 	hello := front.hello
 	s.cfg.Logger.Info("front end is here", "service", hello.Service, "pid", hello.PID, "config", hello.ConfigDir)
 	err = front.run(ctx, session)
