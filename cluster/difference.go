@@ -70,7 +70,7 @@ type part struct {
 
 func newPart() part {
 	blocks := &packed.Assembler{}
-	return part{blocks, packed.NewBuilder(blocks.Take)}
+	return part{blocks, packed.NewBuilder(blocks.Append)}
 }
 
 func (p part) table() (*packed.Table, error) {

@@ -228,7 +228,7 @@ func (n *Node) importNew(ctx context.Context, name string, opts ImportOptions, t
 			return s.add(block)
 		}
 		if size += len(block); !atOnce || size < chunkBytes {
-			return first.Take(block)
+			return first.Append(block)
 		}
 		l := load{name: name, typ: opts.Type}
 		if table == nil {

@@ -34,6 +34,8 @@ type importing struct {
 	last []byte // the key of the last one
 	read int64  // bytes of keys and values so far
 
+	removed []byte // the key that was passed over last
+
 	result   ImportResult
 	d        *difference
 	hopeless bool // it is more than it may be: only the counts are wanted
@@ -167,12 +169,12 @@ func (i *importing) entry(key, value []byte) error {
 // gone passes over an entry of the table that did not come.
 func (i *importing) gone() error {
 	i.result.Removed++
-	key := i.key
+	i.removed = append(i.removed[:0], i.key...)
 	i.pass()
 	if i.look(); i.whole != nil {
 		return nil
 	}
-	return i.keep(key, nil, true)
+	return i.keep(i.removed, nil, true)
 }
 
 // pass goes to the next entry of the table.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"slices"
 	"time"
 
 	"postraft/dict"
@@ -12,7 +11,7 @@ import (
 	"postraft/fsm/packed"
 )
 
-// chunkBytes is how much of a staged load goes into one log entry, or up to a block more. An entry of more than 256 KiB
+// chunkBytes is how much of a staged load goes into one log entry, or one block that is larger. An entry of more than 256 KiB
 // would be copied as it grows where a follower takes it in.
 const chunkBytes = 248 << 10
 
@@ -30,12 +29,11 @@ func (n *Node) stage(ctx context.Context, loads []load, way fsm.Way, commit fsm.
 	var ids []fsm.ID
 	for i := range loads {
 		l := loads[i]
-		blocks := slices.Collect(l.table.Blocks())
+		blocks := l.table.Drain()
 		l.table, loads[i].table = nil, nil
 		s := n.newStager(ctx, l)
 		ids = append(ids, s.id)
-		for j, b := range blocks {
-			blocks[j] = nil
+		for b := range blocks {
 			if s.add(b) != nil {
 				break // end says why
 			}
@@ -88,7 +86,7 @@ type stager struct {
 	id  fsm.ID
 
 	chunk  *fsm.StageChunk // the one that is being filled
-	size   int             // of its blocks
+	buf    []byte          // its blocks
 	chunks chan *fsm.StageChunk
 	ended  chan struct{} // closed when err is set and nothing is sent any more
 	err    error
@@ -124,13 +122,20 @@ func (s *stager) send(l load) error {
 	}
 }
 
-// add takes a block over. It waits while a chunk that is full has to wait for the one before.
+// add adds a copy of a block. It waits while a chunk that is full has to wait for the one before.
 func (s *stager) add(block []byte) error {
-	s.chunk.Blocks = append(s.chunk.Blocks, block)
-	if s.size += len(block); s.size < chunkBytes {
-		return nil
+	if len(s.buf) > 0 && len(s.buf)+len(block) > chunkBytes {
+		if err := s.flush(); err != nil {
+			return err
+		}
 	}
-	return s.flush()
+	if s.buf == nil {
+		s.buf = make([]byte, 0, max(chunkBytes, len(block)))
+	}
+	from := len(s.buf)
+	s.buf = append(s.buf, block...)
+	s.chunk.Blocks = append(s.chunk.Blocks, s.buf[from:])
+	return nil
 }
 
 func (s *stager) flush() error {
@@ -139,13 +144,13 @@ func (s *stager) flush() error {
 	case <-s.ended:
 		return s.err
 	}
-	s.chunk, s.size = &fsm.StageChunk{ID: s.id, Number: s.chunk.Number + 1}, 0
+	s.chunk, s.buf = &fsm.StageChunk{ID: s.id, Number: s.chunk.Number + 1}, nil
 	return nil
 }
 
 // end sends what is left and returns when everything was applied, or why it was not.
 func (s *stager) end() error {
-	if s.size > 0 {
+	if len(s.buf) > 0 {
 		s.flush() // its error is s.err
 	}
 	close(s.chunks)

@@ -172,7 +172,7 @@ func blocksOf(t testing.TB, entries map[string]string) [][]byte {
 	}
 	var blocks [][]byte
 	for b := range e.Table().Blocks() {
-		blocks = append(blocks, b)
+		blocks = append(blocks, bytes.Clone(b))
 	}
 	return blocks
 }

@@ -150,7 +150,8 @@ func (a *apply) recordWhole(name string, before, after *Table) {
 	a.f.recorder.whole(&Record{Index: a.index, Time: a.time, Table: name, Origin: a.origin}, before, after)
 }
 
-// Changes yields the changes of single entries that a record stands for, in the order of their keys.
+// Changes yields the changes of single entries that a record stands for, in the order of their keys. A key is valid until the
+// next change.
 func (r *Record) Changes(yield func(Change) bool) {
 	if !r.Whole {
 		yield(Change{r.Key, r.Old, r.New})

@@ -200,7 +200,8 @@ func (d *doubt) add(c *Command, stages map[ID]string, bounded func(table string)
 // A Change is a difference between two tables at one key. Old or New is nil where there is no entry.
 type Change struct{ Key, Old, New []byte }
 
-// Diff yields what has to change for from to become to, in the order of the keys. A nil table is empty.
+// Diff yields what has to change for from to become to, in the order of the keys. A nil table is empty. A key is valid until
+// the next change.
 func Diff(from, to *packed.Table) iter.Seq[Change] {
 	if from == nil {
 		from = &packed.Table{}

@@ -1,25 +1,16 @@
 package packed
 
-import (
-	"encoding/binary"
-	"fmt"
-
-	"github.com/zeebo/xxh3"
-)
-
-var errOrder = fmt.Errorf("%w: keys do not ascend", ErrCorrupt)
-
-func uint128(d Digest) xxh3.Uint128 {
-	return xxh3.Uint128{Lo: binary.LittleEndian.Uint64(d[:8]), Hi: binary.LittleEndian.Uint64(d[8:])}
-}
+import "github.com/zeebo/xxh3"
 
 // An Editor makes the next version of a table. It belongs to one goroutine; the table that it began with
-// does not change.
+// does not change. Keys and values that it returns stay valid for ever, as those of a Table.
 type Editor struct {
 	t       Table
+	entries []entry // of the leaf that is made anew
+	keys    []byte  // theirs
 	encoded []byte
-	old     []byte // encoded entry that the one that is put replaces
-	entries [][]byte
+	old     []byte // value that the one that is put replaces
+	had     bool   // there is one
 }
 
 // Edit returns an Editor that begins with t.
@@ -46,29 +37,26 @@ func (n *node) publish(e *Editor) {
 	}
 }
 
-// Get returns the value of key as it is now. The value is valid until the next change.
+// Get returns the value of key as it is now.
 func (e *Editor) Get(key []byte) (value []byte, ok bool) { return e.t.Get(key) }
 
 // Len returns the number of entries as it is now.
 func (e *Editor) Len() int { return e.t.Len() }
 
-// First returns the entry with the smallest key as it is now. The slices are valid until the next change.
+// First returns the entry with the smallest key as it is now.
 func (e *Editor) First() (key, value []byte, ok bool) { return e.t.Next(nil) }
 
 // Put adds an entry or replaces the value of its key. It copies both, and returns the value before, if there was one.
 func (e *Editor) Put(key, value []byte) (old []byte, had bool) {
-	e.encoded = appendEntry(e.encoded[:0], key, value)
-	e.t.bytes += int64(len(key) + len(value))
-	e.t.count++
-	e.t.digest.add(xxh3.Hash128(e.encoded))
-	e.old = nil
+	e.count(1, key, value)
+	e.old, e.had = nil, false
 	if e.t.root == nil {
-		n := &node{owner: e, blocks: []block{makeBlock([][]byte{e.encoded}, len(e.encoded))}}
+		n := &node{owner: e, leaves: []leaf{makeLeaf([]entry{{key, value}})}}
 		n.seps.push(key)
 		e.t.root = n
 		return nil, false
 	}
-	root, right := e.put(e.t.root, key)
+	root, right := e.put(e.t.root, key, value)
 	if right != nil {
 		up := &node{owner: e, kids: []*node{root, right}}
 		up.seps.push(root.seps.at(0))
@@ -76,19 +64,30 @@ func (e *Editor) Put(key, value []byte) (old []byte, had bool) {
 		root = up
 	}
 	e.t.root = root
-	if e.old == nil {
-		return nil, false
+	if e.had {
+		e.count(-1, key, e.old)
 	}
-	_, old = decodeEntry(e.old)
-	return old, true
+	return e.old, e.had
 }
 
-// put puts e.encoded below n and returns what replaces n: one node or two.
-func (e *Editor) put(n *node, key []byte) (left, right *node) {
+// count takes an entry into the sums, or out of them with by -1.
+func (e *Editor) count(by int, key, value []byte) {
+	e.encoded = appendEntry(e.encoded[:0], key, value)
+	e.t.count += by
+	e.t.bytes += int64(by * (len(key) + len(value)))
+	if hash := xxh3.Hash128(e.encoded); by > 0 {
+		e.t.digest.add(hash)
+	} else {
+		e.t.digest.sub(hash)
+	}
+}
+
+// put puts an entry below n and returns what replaces n: one node or two.
+func (e *Editor) put(n *node, key, value []byte) (left, right *node) {
 	n = e.own(n)
 	i := n.seps.child(key)
 	if n.kids != nil {
-		kid, extra := e.put(n.kids[i], key)
+		kid, extra := e.put(n.kids[i], key, value)
 		n.kids[i] = kid
 		if extra != nil {
 			n.kids = insert(n.kids, i+1, extra)
@@ -96,81 +95,73 @@ func (e *Editor) put(n *node, key []byte) (left, right *node) {
 		}
 		return e.split(n)
 	}
-	b := n.blocks[i]
-	at, found := b.lookup(key)
-	if found {
-		e.old = b.raw(at)
-		e.forget(e.old)
-	} else {
-		at, _ = b.find(key)
+	l := n.leaves[i]
+	at, old, had := l.lookup(key)
+	if !had {
+		at, _ = l.find(key)
 	}
-	if next, ok := b.splice(at, e.old, e.encoded); ok {
-		n.blocks[i] = next
+	e.old, e.had = old, had
+	if next, ok := l.splice(at, key, value, had); ok {
+		n.leaves[i] = next
 		return n, nil
 	}
-	e.entries = e.entries[:0]
-	body := 0
-	for j := range b.count() {
-		if j == at {
-			e.entries = append(e.entries, e.encoded)
-			body += len(e.encoded)
-			if found {
-				continue
-			}
-		}
-		raw := b.raw(j)
-		e.entries = append(e.entries, raw)
-		body += len(raw)
+	e.take(l)
+	if had {
+		e.entries[at].value = value
+	} else {
+		e.entries = insert(e.entries, at, entry{key, value})
 	}
-	if at == b.count() {
-		e.entries = append(e.entries, e.encoded)
-		body += len(e.encoded)
-	}
-	parts := e.cut(body, at == b.count() && i == n.len()-1)
-	n.blocks[i] = parts[0]
+	parts := cut(nil, e.entries, at == l.count() && i == n.len()-1)
+	n.leaves[i] = parts[0]
 	for j, part := range parts[1:] {
-		n.blocks = insert(n.blocks, i+1+j, part)
-		n.seps.insert(i+1+j, part.key(0))
+		n.leaves = insert(n.leaves, i+1+j, part)
+		n.seps.insert(i+1+j, part.appendKey(nil, 0))
 	}
 	return e.split(n)
 }
 
-// forget takes an encoded entry out of the sums.
-func (e *Editor) forget(raw []byte) {
-	key, value := decodeEntry(raw)
-	e.t.count--
-	e.t.bytes -= int64(len(key) + len(value))
-	e.t.digest.sub(xxh3.Hash128(raw))
+// take makes e.entries those of the leaves.
+func (e *Editor) take(leaves ...leaf) {
+	e.entries, e.keys = e.entries[:0], e.keys[:0]
+	for _, l := range leaves {
+		e.entries, e.keys = l.appendTo(e.entries, e.keys)
+	}
 }
 
-// cut makes one block of e.entries, or two or three where they do not fit. With ascending set the new
-// entry is the last of the table and the others stay together, so that ascending keys fill their blocks.
-func (e *Editor) cut(body int, ascending bool) []block {
-	if len(e.entries) == 1 || taggedSize(len(e.entries), body) <= blockSize {
-		return []block{makeBlock(e.entries, body)}
+// cut appends one leaf of the entries to dst, or several where they do not fit. With ascending set the last entry
+// is new and the last of the table, and the others stay together, so that ascending keys fill their leaves.
+func cut(dst []leaf, entries []entry, ascending bool) []leaf {
+	layout := layoutOf(entries)
+	if layout.fits(len(entries)) {
+		return append(dst, layout.make(entries))
 	}
-	var parts []block
-	from, size := 0, 0
-	half := body / 2
-	if ascending {
-		half = body - len(e.entries[len(e.entries)-1])
+	at := len(entries) - 1
+	if !ascending {
+		at = half(entries)
 	}
-	for i, raw := range e.entries {
-		// Cut before this entry when the part is full, or when this entry would overfill it.
-		if i > from && (size >= half || taggedSize(i+1-from, size+len(raw)) > blockSize) {
-			parts = append(parts, makeBlock(e.entries[from:i], size))
-			from, size = i, 0
-		}
-		size += len(raw)
+	return cut(cut(dst, entries[:at], false), entries[at:], false)
+}
+
+// half returns the place of an entry, not the first one, with about as many bytes in front of it as from it on.
+func half(entries []entry) int {
+	size := 0
+	for _, e := range entries {
+		size += len(e.key) + len(e.value)
 	}
-	return append(parts, makeBlock(e.entries[from:], size))
+	at := 0
+	for sum := 0; at < len(entries)-1 && (at == 0 || sum < size/2); at++ {
+		sum += len(entries[at].key) + len(entries[at].value)
+	}
+	return at
 }
 
 // Delete removes an entry and reports whether there was one.
 func (e *Editor) Delete(key []byte) bool {
-	if _, ok := e.t.Get(key); !ok {
+	value, ok := e.t.Get(key)
+	if !ok {
 		return false
 	}
+	e.count(-1, key, value)
 	root := e.delete(e.t.root, key)
 	for root != nil && root.kids != nil && len(root.kids) == 1 {
 		root = root.kids[0]
@@ -192,24 +183,15 @@ func (e *Editor) delete(n *node, key []byte) *node {
 			n.seps.remove(i)
 		}
 	} else {
-		b := n.blocks[i]
-		at, _ := b.lookup(key)
-		e.forget(b.raw(at))
-		e.entries = e.entries[:0]
-		body := 0
-		for j := range b.count() {
-			if j != at {
-				raw := b.raw(j)
-				e.entries = append(e.entries, raw)
-				body += len(raw)
-			}
-		}
+		at, _, _ := n.leaves[i].lookup(key)
+		e.take(n.leaves[i])
+		e.entries = remove(e.entries, at)
 		if len(e.entries) == 0 {
-			n.blocks = remove(n.blocks, i)
+			n.leaves = remove(n.leaves, i)
 			n.seps.remove(i)
 		} else {
-			n.blocks[i] = makeBlock(e.entries, body)
-			e.joinBlocks(n, i)
+			n.leaves[i] = makeLeaf(e.entries)
+			e.joinLeaves(n, i)
 		}
 	}
 	if n.len() == 0 {
@@ -218,26 +200,22 @@ func (e *Editor) delete(n *node, key []byte) *node {
 	return n
 }
 
-// joinBlocks puts block i together with a neighbour when both are small.
-func (e *Editor) joinBlocks(n *node, i int) {
-	if len(n.blocks[i]) >= blockSize/4 {
+// joinLeaves puts leaf i together with a neighbour when both are small.
+func (e *Editor) joinLeaves(n *node, i int) {
+	if len(n.leaves[i]) >= leafSize/4 {
 		return
 	}
 	for _, left := range []int{i - 1, i} {
-		if left < 0 || left+1 >= len(n.blocks) || len(n.blocks[left])+len(n.blocks[left+1]) > blockSize*3/4 {
+		if left < 0 || left+1 >= len(n.leaves) || len(n.leaves[left])+len(n.leaves[left+1]) > leafSize*3/4 {
 			continue
 		}
-		e.entries = e.entries[:0]
-		body := 0
-		for _, b := range n.blocks[left : left+2] {
-			for j := range b.count() {
-				raw := b.raw(j)
-				e.entries = append(e.entries, raw)
-				body += len(raw)
-			}
+		e.take(n.leaves[left], n.leaves[left+1])
+		layout := layoutOf(e.entries) // which may be larger than the two, as they share less
+		if layout.size > leafSize*3/4 || !layout.fits(len(e.entries)) {
+			continue
 		}
-		n.blocks[left] = makeBlock(e.entries, body)
-		n.blocks = remove(n.blocks, left+1)
+		n.leaves[left] = layout.make(e.entries)
+		n.leaves = remove(n.leaves, left+1)
 		n.seps.remove(left + 1)
 		return
 	}
@@ -254,7 +232,7 @@ func (e *Editor) joinKids(n *node, i int) {
 		}
 		left, right := e.own(n.kids[at]), n.kids[at+1]
 		left.kids = append(left.kids, right.kids...)
-		left.blocks = append(left.blocks, right.blocks...)
+		left.leaves = append(left.leaves, right.leaves...)
 		left.seps.push(n.seps.at(at + 1))
 		for j := 1; j < right.len(); j++ {
 			left.seps.push(right.seps.at(j))
@@ -275,7 +253,7 @@ func (e *Editor) own(n *node) *node {
 	if n.kids != nil {
 		c.kids = append([]*node(nil), n.kids...)
 	} else {
-		c.blocks = append([]block(nil), n.blocks...)
+		c.leaves = append([]leaf(nil), n.leaves...)
 	}
 	return c
 }
@@ -296,9 +274,9 @@ func (e *Editor) split(n *node) (left, right *node) {
 		clear(n.kids[half:])
 		n.kids = n.kids[:half]
 	} else {
-		right.blocks = append(right.blocks, n.blocks[half:]...)
-		clear(n.blocks[half:])
-		n.blocks = n.blocks[:half]
+		right.leaves = append(right.leaves, n.leaves[half:]...)
+		clear(n.leaves[half:])
+		n.leaves = n.leaves[:half]
 	}
 	return n, right
 }

@@ -165,42 +165,88 @@ func TestTable_EdgeKeys(t *testing.T) {
 	}
 	table := e.Table()
 	m.check(t, table)
-	if k, _, ok := table.Next(nil); !ok || len(k) != 0 {
-		t.Fatalf("first entry has key %q", k)
+	var last []byte // nil: in front of the first entry
+	for i, want := range m.keys() {
+		k, _, ok := table.Next(last)
+		if !ok || k == nil || string(k) != want {
+			t.Fatalf("entry %d has key %#v, want %q", i, k, want)
+		}
+		last = k
 	}
-	if k, _, ok := table.Next([]byte{}); !ok || string(k) != "a" {
-		t.Fatalf("entry behind the empty key has key %q", k)
+	if k, _, ok := table.Next(last); ok {
+		t.Fatalf("key %q behind the last one", k)
+	}
+	if k, _, ok := table.Cursor().Next(); !ok || k == nil {
+		t.Fatalf("a Cursor begins with key %#v", k)
+	}
+	for k := range table.All() {
+		if k == nil {
+			t.Fatal("All has a key that is nil")
+		}
 	}
 }
 
-// TestAssembler_FullBlocks ensures that a block without room for tags, as an earlier program made it, is looked up in and
-// edited like any other.
-func TestAssembler_FullBlocks(t *testing.T) {
-	var entries [][]byte
-	m, body := model{}, 0
-	for k, v := range sample(1000) {
-		entry := appendEntry(nil, k, v)
-		if 2+2*(len(entries)+1)+body+len(entry) > blockSize {
-			break
+// TestEditor_Ascending ensures that keys that come in order fill their leaves, in bytes or in number.
+func TestEditor_Ascending(t *testing.T) {
+	for _, value := range []string{"", "a value of some bytes"} {
+		m, e := model{}, new(Table).Edit()
+		for i := range 5000 {
+			key := fmt.Sprintf("%08d", i)
+			m[key] = value
+			e.Put([]byte(key), []byte(value))
 		}
-		entries, body = append(entries, entry), body+len(entry)
-		m[string(k)] = string(v)
+		table := e.Table()
+		m.check(t, table)
+		leaves, size := 0, 0
+		for l := range table.from(nil, false) {
+			if leaves, size = leaves+1, size+len(l); l.count() > leafEntries {
+				t.Fatalf("a leaf has %d entries", l.count())
+			}
+		}
+		if fill, entries := float64(size)/float64(leaves*leafSize), table.Len()/leaves; fill < .9 && entries < leafEntries*9/10 {
+			t.Errorf("with values %q leaves are filled by %.2f, with %d entries", value, fill, entries)
+		}
 	}
-	b := makeBlock(entries, body)
+}
+
+// TestAssembler_OtherBlocks ensures that a block of any size, as another program may make it, is looked up in and edited like
+// any other.
+func TestAssembler_OtherBlocks(t *testing.T) {
+	for _, n := range []int{1, 80, 1500, 15000} { // up to more than two bytes can count
+		m, table := model{}, tableOf(t, n)
+		for k, v := range sample(n) {
+			m[string(k)] = string(v)
+		}
+		m.check(t, table)
+		if leaves := len(slices.Collect(table.Blocks())); leaves != 1 {
+			t.Fatalf("%d leaves of one block", leaves)
+		}
+		for _, missing := range []string{"", "user", "user0000000", "user00000000@example.com.", "xuser00000000@example.com", "user99999999@example.com"} {
+			if _, ok := table.Get([]byte(missing)); ok {
+				t.Fatalf("found %q, which is not there", missing)
+			}
+		}
+		for _, value := range []string{"mailbox99999999@host.tld", "short", "", string(bytes.Repeat([]byte("long"), 5000))} {
+			e := table.Edit()
+			e.Put([]byte("user00000030@example.com"), []byte(value))
+			m["user00000030@example.com"] = value
+			m.check(t, e.Table())
+		}
+	}
+}
+
+// tableOf returns a table of one block with n entries of sample.
+func tableOf(t *testing.T, n int) *Table {
+	var w blockWriter
+	for k, v := range sample(n) {
+		w.body = appendEntry(w.body, k, v)
+		w.entryAdded()
+	}
 	var a Assembler
-	if err := a.Append(b); err != nil || b.tags() != nil {
-		t.Fatalf("%v, %d tags", err, len(b.tags()))
+	if err := a.Append(w.block()); err != nil {
+		t.Fatal(err)
 	}
-	m.check(t, a.Table())
-	if _, ok := a.Table().Get([]byte("user0000000")); ok {
-		t.Fatal("found a key that is not there")
-	}
-	for _, value := range []string{"mailbox99999999@host.tld", "short", "", string(bytes.Repeat([]byte("long"), 5000))} {
-		e := a.Table().Edit()
-		e.Put([]byte("user00000030@example.com"), []byte(value))
-		m["user00000030@example.com"] = value
-		m.check(t, e.Table())
-	}
+	return a.Table()
 }
 
 // TestAssembler_Corrupt ensures that no changed byte of a block passes unseen by check or by the digest.
@@ -259,35 +305,6 @@ func sample(n int) func(yield func(k, v []byte) bool) {
 			if !yield(fmt.Appendf(nil, "user%08d@example.com", i), fmt.Appendf(nil, "mailbox%08d@host.tld", i%1e8)) {
 				return
 			}
-		}
-	}
-}
-
-// TestSplice ensures that an entry put into a block, at any place and in place of one of any length, makes the block that
-// would be made of all entries, with the same tags.
-func TestSplice(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 2))
-	text := func() []byte { return bytes.Repeat([]byte{'v'}, r.IntN(40)) }
-	whole := func(entries [][]byte) block { return makeBlock(entries, len(slices.Concat(entries...))) }
-	for range 20_000 {
-		var entries [][]byte
-		for i := range 1 + r.IntN(60) {
-			entries = append(entries, appendEntry(nil, fmt.Appendf(nil, "%03d", i), text()))
-		}
-		at := r.IntN(len(entries))
-		b, want := whole(entries), slices.Clone(entries)
-		var old []byte
-		entry := appendEntry(nil, fmt.Appendf(nil, "%03d", at), text())
-		if r.IntN(2) == 0 {
-			old, want[at] = b.raw(at), entry
-		} else {
-			at += r.IntN(2)
-			want = slices.Insert(want, at, entry)
-		}
-		next, ok := b.splice(at, old, entry)
-		made := whole(want)
-		if !ok || !bytes.Equal(next[:cap(next)], made[:cap(made)]) {
-			t.Fatalf("entry %q at %d of %d, in place of %q: %v\n%q\nwant\n%q", entry, at, len(entries), old, ok, next, made)
 		}
 	}
 }
@@ -367,4 +384,25 @@ func BenchmarkRandomInsert(b *testing.B) {
 		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(t.Bytes()), "heap/byte")
 		runtime.KeepAlive(t)
 	}
+}
+
+// BenchmarkAppend is what a restart does with each block.
+func BenchmarkAppend(b *testing.B) {
+	table, err := Build(sample(1_000_000))
+	if err != nil {
+		b.Fatal(err)
+	}
+	var blocks [][]byte
+	for block := range table.Blocks() {
+		blocks = append(blocks, bytes.Clone(block))
+	}
+	for b.Loop() {
+		var a Assembler
+		for _, block := range blocks {
+			if err := a.Append(block); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*table.Len()), "ns/entry")
 }
