@@ -132,6 +132,3 @@ func (n *Node) reachHere(index uint64) reachAnswer {
 // TablesIndex returns the index of the newest entry that the tables show: all that was answered here before the
 // call is in them, and on whichever node has come so far.
 func (n *Node) TablesIndex() uint64 { return n.fsm.State().Index }
-
-// Replacing returns how many tables are in the making here beside those that they will replace, which have entries.
-func (n *Node) Replacing() int { return n.fsm.Replacing() }

@@ -120,19 +120,6 @@ func (f *FSM) Staged(id ID) (*packed.Table, bool) {
 	return blocks.Table(), true
 }
 
-// Replacing returns how many of the stages are to replace a table that has entries, so that both are in memory.
-func (f *FSM) Replacing() (stages int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	state := f.State()
-	for _, s := range f.stages {
-		if t, ok := state.Table(s.table); ok && t.Len() > 0 {
-			stages++
-		}
-	}
-	return stages
-}
-
 // Apply implements raft.FSM.
 func (f *FSM) Apply(log *raft.Log) any { return f.ApplyBatch([]*raft.Log{log})[0] }
 

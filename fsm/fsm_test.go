@@ -195,9 +195,6 @@ func TestFSM_Stages(t *testing.T) {
 	m.put("a", "old", "1")
 	m.load(ID{1}, "a", map[string]string{"k1": "v1"}, map[string]string{"k2": "v2"})
 	m.load(ID{2}, "b", map[string]string{"x": "y"})
-	if n := m.f.Replacing(); n != 1 {
-		t.Errorf("%d stages replace a table with entries, want that of a", n)
-	}
 	m.want("a", "k1", "")
 	if r := m.do(Command{Chunk: &StageChunk{ID{1}, 2, nil}}); r.Status != NoStage {
 		t.Fatalf("repeated chunk: %+v", r)

@@ -85,7 +85,6 @@ type agent struct {
 	mirrors []*ops.Mirror
 	watches atomic.Pointer[[]*ops.FileWatch] // nil before they run
 	web     *web                             // of all lives of the process; nil: off
-	memory  *collector                       // of the process too
 
 	tasks  sync.WaitGroup
 	failed chan error // why something that should run for ever ended
@@ -106,9 +105,8 @@ func (a *app) runAgent(ctx context.Context, s *settings) error {
 	if _, ok := a.lookup("GOMAXPROCS"); !ok && a.procs > 0 {
 		runtime.GOMAXPROCS(a.procs + spareProcs)
 	}
-	g.memory = new(collector)
 	if _, ok := a.lookup("GOGC"); !ok {
-		g.memory.keep()
+		new(collector).keep()
 	}
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
@@ -127,7 +125,7 @@ func (a *app) runAgent(ctx context.Context, s *settings) error {
 			return err
 		}
 		log.Warn("agent begins anew", "reason", err)
-		g = &agent{app: a, settings: s, level: g.level, log: log, web: g.web, memory: g.memory, failed: make(chan error, 8)}
+		g = &agent{app: a, settings: s, level: g.level, log: log, web: g.web, failed: make(chan error, 8)}
 	}
 }
 
@@ -141,8 +139,6 @@ func (g *agent) live(ctx context.Context, hup <-chan os.Signal) error {
 	defer stopServing()
 	g.serve(serving)
 	g.web.show(&watched{g.node, g.proxy, g.auto, g.operated()})
-	g.memory.node.Store(g.node)
-	defer g.memory.node.Store(nil)
 	g.log.Info("agent runs", "node", g.settings.name, "version", version, "run_dir", g.settings.runDir)
 	g.notify("READY=1")
 	err := g.wait(ctx, hup)
