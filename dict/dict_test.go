@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -162,7 +163,8 @@ func TestLoadSource(t *testing.T) {
 	}
 }
 
-// TestLoadSource_Workers ensures that several workers load from a long text what one does, and say the same of it.
+// TestLoadSource_Workers ensures that several workers load from a long text what one does, also into slabs, and say the
+// same of it.
 func TestLoadSource_Workers(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	var text bytes.Buffer
@@ -175,7 +177,9 @@ func TestLoadSource_Workers(t *testing.T) {
 			text.WriteString("bad\n")
 		case 2:
 			fmt.Fprintf(&text, "# comment\n#postraft:entry \"Exact%d\" \"v\"\n\n", i)
-		case 3:
+		case 3, 4:
+			fmt.Fprintf(&text, "%s%d grows as it is folded\n", strings.Repeat("Ⱥ", 1000), i)
+		case 5:
 			fmt.Fprintf(&text, "long%d %s\n", i, strings.Repeat("v", rng.IntN(MaxValueLen)))
 		}
 	}
@@ -185,7 +189,11 @@ func TestLoadSource_Workers(t *testing.T) {
 			var wantWarnings []Problem
 			var wantErr string
 			for _, workers := range []int{0, 1, 2, 5} {
-				s, warnings, err := LoadSource(bytes.NewReader(text.Bytes()[:cut]), SourceOptions{Lenient: lenient, Workers: workers})
+				opts, slabs := SourceOptions{Lenient: lenient, Workers: workers}, atomic.Int64{}
+				if workers > 1 {
+					opts.OnSlab = func(b []byte) { slabs.Add(int64(len(b))) }
+				}
+				s, warnings, err := LoadSource(bytes.NewReader(text.Bytes()[:cut]), opts)
 				got, size := map[string]string{}, 0
 				if err == nil {
 					last := ""
@@ -197,6 +205,9 @@ func TestLoadSource_Workers(t *testing.T) {
 							last = string(k)
 							got[last], size = string(v), size+len(k)+len(v)
 						}
+					}
+					if workers > 1 && slabs.Load() < int64(size) {
+						t.Errorf("%d bytes of slabs hold %d of entries", slabs.Load(), size)
 					}
 					if s.Len() != len(got) || s.Bytes() != int64(size) {
 						t.Errorf("%d workers: %d entries of %d bytes, there are %d of %d", workers, s.Len(), s.Bytes(), len(got), size)

@@ -38,12 +38,13 @@ const blockBits = 20
 // *SourceError that names both lines, beside the bad lines of ReadSource; the same entry twice is taken as
 // one. With Lenient the first one wins, as in postmap, with a warning.
 func LoadSource(r io.Reader, opts SourceOptions) (source *Source, warnings []Problem, err error) {
-	read, s, parts, err := loadParts(r, opts)
+	memory := &memory{onSlab: opts.OnSlab}
+	read, s, parts, err := loadParts(r, opts, memory)
 	if err != nil {
 		warnings, _ = read.result()
 		return nil, warnings, err
 	}
-	read.join(s.arrange(parts, opts))
+	read.join(s.arrange(parts, opts, memory))
 	if warnings, err = read.result(); err != nil {
 		return nil, warnings, err
 	}
@@ -52,10 +53,10 @@ func LoadSource(r io.Reader, opts SourceOptions) (source *Source, warnings []Pro
 
 // loadParts reads the entries of all of r. One goroutine finds the lines, and opts.Workers read them. The notes are what
 // there was to say of the lines; err is what ended the reading early.
-func loadParts(r io.Reader, opts SourceOptions) (read notes, s *Source, parts []*part, err error) {
+func loadParts(r io.Reader, opts SourceOptions, memory *memory) (read notes, s *Source, parts []*part, err error) {
 	read.lenient = opts.Lenient
 	var readAll crew
-	current := &part{}
+	current := &part{memory: memory}
 	for line, lineErr := range LogicalLines(r) {
 		if err = lineErr; err != nil {
 			break
@@ -63,7 +64,7 @@ func loadParts(r io.Reader, opts SourceOptions) (read notes, s *Source, parts []
 		if !current.add(line) {
 			parts = append(parts, current)
 			readAll.do(opts.Workers, func(p *part) func() { return func() { p.read(opts) } }(current))
-			current = &part{}
+			current = &part{memory: memory}
 			current.add(line)
 		}
 	}
@@ -102,19 +103,19 @@ func (s *Source) key(r sourceRef) []byte {
 
 // arrange makes the refs of all entries in the order of the keys, without those of keys that were there before, of which
 // it returns the notes. Heaps of refs, each with the keys between two others, are sorted at the same time.
-func (s *Source) arrange(parts []*part, opts SourceOptions) notes {
+func (s *Source) arrange(parts []*part, opts SourceOptions, memory *memory) notes {
 	n, depth := 0, commonOf(parts)
 	for _, p := range parts {
 		p.from = n
 		n += p.count
 	}
-	refs := make([]sourceRef, n)
+	refs := memory.refs(n)
 	var crew crew
 	for _, p := range parts {
 		crew.do(opts.Workers, func() { s.refer(refs[p.from:p.from+p.count], p, depth) })
 	}
 	crew.wait()
-	heaps := heapsOf(refs, opts.Workers)
+	heaps := heapsOf(memory, refs, opts.Workers)
 	repeats := make([][]repeat, len(heaps))
 	for i := range heaps {
 		crew.do(opts.Workers, func() {

@@ -8,8 +8,8 @@ import (
 
 // A part is some lines of source text that follow each other, and then their entries.
 type part struct {
-	text  []byte
-	lines []LogicalLine // their Texts are in text
+	memory *memory
+	rough
 
 	found  notes
 	blocks [][]byte
@@ -35,8 +35,7 @@ func (p *part) add(line LogicalLine) bool {
 		return false
 	}
 	if p.lines == nil {
-		p.text = make([]byte, 0, max(partText, len(line.Text)))
-		p.lines = make([]LogicalLine, 0, partText/64)
+		p.rough = p.memory.rough(max(partText, len(line.Text)))
 	}
 	from := len(p.text)
 	p.text = append(p.text, line.Text...)
@@ -54,7 +53,8 @@ func (p *part) read(opts SourceOptions) {
 		}
 	}
 	p.found = in.found
-	p.text, p.lines = nil, nil
+	p.memory.done(p.rough)
+	p.rough = rough{}
 }
 
 // keep stores an entry.
@@ -63,7 +63,7 @@ func (p *part) keep(e SourceEntry) {
 	last := len(p.blocks) - 1
 	if last < 0 || cap(p.blocks[last])-len(p.blocks[last]) < need {
 		size := len(p.text) + 6*len(p.lines) // which is all, if folding makes no key longer
-		p.blocks = append(p.blocks, make([]byte, 0, max(min(size, 1<<blockBits), need)))
+		p.blocks = append(p.blocks, p.memory.bytes(max(min(size, 1<<blockBits), need)))
 		last++
 	}
 	b := p.blocks[last]
@@ -103,7 +103,7 @@ const heapRefs = 4 << 10
 
 // heapsOf moves refs into heaps by their heads: those of each heap are less than those of the next, and equal heads are in
 // one heap. The heaps follow each other in memory.
-func heapsOf(refs []sourceRef, workers int) [][]sourceRef {
+func heapsOf(memory *memory, refs []sourceRef, workers int) [][]sourceRef {
 	count := len(refs) / heapRefs
 	if count < 2 {
 		return [][]sourceRef{refs}
@@ -145,7 +145,7 @@ func heapsOf(refs []sourceRef, workers int) [][]sourceRef {
 		})
 	}
 	crew.wait()
-	moved := make([]sourceRef, len(refs))
+	moved := memory.refs(len(refs))
 	parted := make([][]sourceRef, heaps)
 	at := 0
 	for h := range heaps {

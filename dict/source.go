@@ -19,6 +19,10 @@ type SourceOptions struct {
 
 	// Workers is how many goroutines LoadSource uses at a time, beside the caller's; none and one are the caller's alone.
 	Workers int
+
+	// OnSlab is given the memory that LoadSource will store entries in, in larger pieces then, before they are there. It is
+	// called from any goroutine and must leave the memory as it is: it may tell the kernel what is coming.
+	OnSlab func(memory []byte)
 }
 
 // A SourceEntry is one entry of source text. Key and Value are valid until the next entry.

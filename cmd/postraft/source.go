@@ -31,7 +31,7 @@ func (a *app) load(file string, opts dict.SourceOptions) (*dict.Source, error) {
 	err := a.withFile(file, func(in io.Reader, size int64) error {
 		bar := a.progress("reading "+name, size, true)
 		defer bar.done()
-		opts.Workers = runtime.GOMAXPROCS(0)
+		opts.Workers, opts.OnSlab = runtime.GOMAXPROCS(0), askHuge
 		source, warnings, badText = dict.LoadSource(io.TeeReader(in, bar), opts)
 		return nil
 	})
