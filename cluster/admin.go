@@ -72,7 +72,7 @@ func (n *Node) SaveSnapshot(ctx context.Context, w io.Writer) error {
 // the tables of the snapshot and no others afterwards. A table that has no settings in the snapshot keeps its own. It
 // returns the names of the restored tables.
 func (n *Node) RestoreSnapshot(ctx context.Context, r io.Reader, names []string) ([]string, error) {
-	s, err := fsm.ReadSnapshot(r)
+	s, err := fsm.ReadSnapshot(&yieldingReader{ReadCloser: io.NopCloser(r)})
 	if err != nil {
 		return nil, fmt.Errorf("restore snapshot: %w", err)
 	}

@@ -76,6 +76,7 @@ func (n *Node) Import(ctx context.Context, name string, opts ImportOptions, entr
 	if table != nil && opts.Digest != nil && table.Type == opts.Type && table.Digest() == *opts.Digest {
 		return ImportResult{Unchanged: table.Len(), Version: table.Version, Was: table.Version}, nil
 	}
+	entries = yielding(entries)
 	var next *packed.Table
 	var result ImportResult
 	var err error

@@ -95,7 +95,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n.life, n.began = rand.Text(), time.Now()
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
-	n.fsm = fsm.New(fsm.Options{OnApplied: n.applied, OnFatal: n.fail, OnRestore: n.restored})
+	n.fsm = fsm.New(fsm.Options{OnApplied: n.applied, OnFatal: n.fail, OnRestore: n.restored, Yield: new(yielder).yield})
 	if err := n.start(); err != nil {
 		if errors.Is(err, store.ErrDamaged) || errors.Is(err, fsm.ErrBadSnapshot) {
 			err = n.repairAdvice(err)

@@ -291,13 +291,19 @@ func (a *apply) stageBegin(c *StageBegin) Result {
 	return Result{}
 }
 
+// yieldBlocks is after how many blocks of a chunk others may run.
+const yieldBlocks = 32
+
 func (a *apply) stageChunk(c *StageChunk) Result {
 	s, ok := a.f.stages[c.ID]
 	if !ok || c.Number != s.chunks+1 {
 		return Result{Status: NoStage}
 	}
 	blocks := s.blocks.Fork()
-	for _, b := range c.Blocks {
+	for i, b := range c.Blocks {
+		if i%yieldBlocks == 0 && a.f.opts.Yield != nil {
+			a.f.opts.Yield()
+		}
 		if err := blocks.Append(b); err != nil {
 			return refused(err)
 		}

@@ -13,11 +13,12 @@ import (
 )
 
 // Options are given to New. The functions are called from the goroutines that apply, OnApplied also by two at a time, and must not
-// block.
+// block. Yield may give the processor away, for as long as the scheduler sees fit, while nothing else can be applied.
 type Options struct {
 	OnApplied func(index uint64) // the State with this index was published
 	OnFatal   func(error)        // applying has ended for good
 	OnRestore func(index uint64) // a snapshot was read in place of the State
+	Yield     func()             // called every few blocks of a chunk that is applied, by one goroutine at a time
 }
 
 // An FSM keeps the State. One goroutine at a time may restore or take snapshots, as raft does; everything else may be called from

@@ -187,6 +187,21 @@ func (m *machine) load(id ID, table string, chunks ...map[string]string) {
 	}
 }
 
+// TestFSM_StageYields ensures that others may run while a chunk of many blocks is applied.
+func TestFSM_StageYields(t *testing.T) {
+	m := newMachine(t)
+	yields := 0
+	m.f.opts.Yield = func() { yields++ }
+	entries := map[string]string{}
+	for i := range 20_000 {
+		entries[fmt.Sprint(i)] = "value"
+	}
+	m.load(ID{1}, "a", entries)
+	if blocks := len(blocksOf(t, entries)); blocks < 2*yieldBlocks || yields < blocks/yieldBlocks {
+		t.Errorf("others could run %d times during %d blocks", yields, blocks)
+	}
+}
+
 // TestFSM_Stages ensures that loads are invisible until their commit, swap or merge in one entry, and that
 // what does not fit is refused.
 func TestFSM_Stages(t *testing.T) {
