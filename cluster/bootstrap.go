@@ -44,8 +44,11 @@ func (n *Node) bootstrap() {
 	}
 }
 
-// announce tells gossip that what this node says of itself has changed.
+// announce tells gossip that what this node says of itself has changed. Two do so one after the other, as memberlist reads
+// what it writes.
 func (n *Node) announce() {
+	n.announcing.Lock()
+	defer n.announcing.Unlock()
 	if err := n.gossip.UpdateNode(time.Second); err != nil {
 		n.logger.Debug("gossip update not confirmed", "err", err)
 	}

@@ -46,3 +46,6 @@ func (n *Node) Stages() int { return len(n.fsm.Stages()) }
 
 // Diverge has this node know its tables to be wrong, as the leader's comparison would.
 func (n *Node) Diverge() { n.diverging.Store(true) }
+
+// Announce tells gossip what this node says of itself.
+func (n *Node) Announce() { n.announce() }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -70,6 +71,20 @@ func TestNode_NotBelowQuorum(t *testing.T) {
 	if err := wantVoters(c, 3)(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestNode_Announce ensures that a node may have something to say from several goroutines at once.
+func TestNode_Announce(t *testing.T) {
+	c := clustertest.New(t, 1)
+	var pending sync.WaitGroup
+	for range 4 {
+		pending.Go(func() {
+			for range 50 {
+				c.Nodes[0].Announce()
+			}
+		})
+	}
+	pending.Wait()
 }
 
 // TestNode_SevenAgents ensures that of seven nodes that form a cluster five vote.

@@ -33,25 +33,26 @@ type Node struct {
 	began  time.Time
 	logger *slog.Logger
 
-	identity  *trust.Identity
-	keyMu     sync.Mutex // one change of the secrets at a time
-	stores    *store.Stores
-	fsm       *fsm.FSM
-	port      *port
-	peers     *peers
-	transport *transport
-	raft      *raft.Raft
-	raftEnded chan struct{} // closed when raft has ended
-	received  atomic.Uint64 // bytes of snapshots
-	gossip    *memberlist.Memberlist
-	keyring   *memberlist.Keyring // of the gossip
-	writer    *writer
-	proposer  *proposer
-	census    census
-	levels    levels
-	events    events
-	alarms    alarms
-	restores  restores
+	identity   *trust.Identity
+	keyMu      sync.Mutex // one change of the secrets at a time
+	stores     *store.Stores
+	fsm        *fsm.FSM
+	port       *port
+	peers      *peers
+	transport  *transport
+	raft       *raft.Raft
+	raftEnded  chan struct{} // closed when raft has ended
+	received   atomic.Uint64 // bytes of snapshots
+	gossip     *memberlist.Memberlist
+	announcing sync.Mutex          // held by announce
+	keyring    *memberlist.Keyring // of the gossip
+	writer     *writer
+	proposer   *proposer
+	census     census
+	levels     levels
+	events     events
+	alarms     alarms
+	restores   restores
 
 	transferring transferGuard
 
