@@ -82,6 +82,7 @@ func TestAdopt(t *testing.T) {
 		"local_recipient_maps":      "proxy:unix:passwd.byname $alias_maps",
 		"smtpd_helo_required":       "yes",
 		"mail_name":                 "it's a $myhostname",
+		"default_process_limit":     "1", // no second smtpd that is still starting while main.cf changes
 		"smtpd_data_restrictions":   "check_sender_access hash:$config_directory/senders",
 	} {
 		p.settings[name] = value
